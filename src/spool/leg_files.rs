@@ -9,7 +9,7 @@
 //!   blocks, so that it can be rendered. The call record reports the lost sound.
 //! - A chunk is given up in three cases. The process ends; or other files can be written ([`GIVE_UP`]), and the call has
 //!   ended or the memory is needed for other legs. The record of the call then names the error. While the disk is full,
-//!   only the end of the process counts, because a full disk still takes a small file now and then.
+//!   both must be true, because a full disk still takes a small file now and then.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, OpenOptions};
@@ -335,19 +335,31 @@ impl LegFiles {
     }
 
     /// Gives up the chunks of legs that could not be written for a long time, although another file could at `wrote_at`.
-    /// The leg must have ended, or its chunks take memory that the other legs need. A full disk affects all legs alike,
-    /// even if some find room for a chunk. So all wait until there is room.
+    /// Begins with the leg that has waited longest.
     fn give_up_hopeless_legs(&mut self, wrote_at: Instant) -> DoneChunks {
+        let has_waited_long = |waiting: &WaitingLeg| wrote_at.saturating_duration_since(waiting.since) > GIVE_UP;
+        let mut oldest: Vec<(LegId, WaitingLeg)> =
+            self.waiting.iter().filter(|(_, waiting)| has_waited_long(waiting)).map(|(leg, w)| (*leg, *w)).collect();
+        oldest.sort_by_key(|(_, waiting)| waiting.since);
         let chunks = self.waiting.keys().filter_map(|leg| self.legs.get(leg)).flat_map(|state| &state.chunks);
-        let is_memory_short = chunks.map(Vec::capacity).sum::<usize>() > self.max_waiting_bytes;
-        let is_hopeless = |(leg, waiting): &(&LegId, &WaitingLeg)| {
-            let has_ended = self.legs.get(leg).is_none_or(|state| state.is_closed);
-            wrote_at.saturating_duration_since(waiting.since) > GIVE_UP
-                && (has_ended || is_memory_short)
-                && !waiting.errno.is_disk_full()
-        };
-        let hopeless: Vec<LegId> = self.waiting.iter().filter(is_hopeless).map(|(leg, _)| *leg).collect();
-        hopeless.into_iter().flat_map(|leg| self.give_up(leg)).collect()
+        let mut waiting_bytes: usize = chunks.map(Vec::capacity).sum();
+        let mut done = DoneChunks::new();
+        for (leg, waiting) in oldest {
+            if self.is_hopeless(leg, waiting.errno, waiting_bytes > self.max_waiting_bytes) {
+                let chunks = self.give_up(leg);
+                waiting_bytes -= chunks.iter().map(Vec::capacity).sum::<usize>();
+                done.extend(chunks);
+            }
+        }
+        done
+    }
+
+    /// Returns whether the chunks of a leg that has waited long are given up. A full disk affects all legs alike, even if
+    /// some find room for a chunk. Without free inodes, only files that exist can be written. So an ended leg waits for
+    /// room until its memory is needed, and the legs of calls that go on wait in any case.
+    fn is_hopeless(&self, leg: LegId, errno: OsErrno, is_memory_short: bool) -> bool {
+        let has_ended = self.legs.get(&leg).is_none_or(|state| state.is_closed);
+        if errno.is_disk_full() { has_ended && is_memory_short } else { has_ended || is_memory_short }
     }
 
     fn give_up(&mut self, leg: LegId) -> DoneChunks {
@@ -627,6 +639,51 @@ mod tests {
         std::fs::remove_file(&path).expect("removed");
         assert_eq!(test.files.retry().len(), 1);
         assert_eq!((std::fs::read(&path).expect("there").len(), test.files.take_failure(leg)), (100, None));
+    }
+
+    /// Without free inodes, files that exist can be written, and new files cannot be created.
+    #[test]
+    fn ended_legs_give_up_their_memory_if_no_file_can_be_created() {
+        let mut test = TestFiles::new();
+        let legs = [(LegId(1), 100), (LegId(3), BUFFER), (LegId(4), BUFFER)];
+        for (leg, bytes) in legs {
+            let path = test.dir.path().join(leg.0.to_string());
+            std::os::unix::fs::symlink("/dev/full", &path).expect("made");
+            test.files.open_leg(leg, path, None);
+            assert!(test.files.write(leg, vec![1; bytes]).is_empty(), "it waits");
+        }
+        let [newest, ended, live] = legs.map(|(leg, _)| leg);
+        [newest, ended].into_iter().for_each(|leg| test.files.close(leg));
+        test.write(LegId(2));
+        for (leg, age) in [(live, 2), (ended, 1), (newest, 0)] {
+            let waiting = test.files.waiting.get_mut(&leg).expect("it waits");
+            waiting.since = waiting
+                .since
+                .checked_sub(2 * GIVE_UP + Duration::from_secs(age))
+                .expect("the machine runs longer than that");
+        }
+        assert_eq!(test.files.retry().iter().map(Vec::len).collect::<Vec<_>>(), [BUFFER, 100]);
+        assert!(test.files.is_waiting(live), "its call goes on, so it waits for room");
+        assert_eq!(test.files.take_failure(ended), test.files.current_error(), "its record names the error");
+    }
+
+    /// The leg that has waited longest takes most of the memory.
+    #[test]
+    fn full_disk_costs_no_more_calls_than_the_memory_needs() {
+        let mut test = TestFiles::new();
+        for (leg, bytes) in [(LegId(1), BUFFER), (LegId(3), 100)] {
+            let path = test.dir.path().join(leg.0.to_string());
+            std::os::unix::fs::symlink("/dev/full", &path).expect("made");
+            test.files.open_leg(leg, path, None);
+            assert!(test.files.write(leg, vec![1; bytes]).is_empty(), "it waits");
+            test.files.close(leg);
+        }
+        test.write(LegId(2));
+        for waiting in test.files.waiting.values_mut() {
+            waiting.since = waiting.since.checked_sub(2 * GIVE_UP).expect("the machine runs longer than that");
+        }
+        assert_eq!(test.files.retry().len(), 1, "the memory suffices then");
+        assert!(test.files.is_waiting(LegId(3)) && !test.files.is_waiting(LegId(1)));
     }
 
     /// The file of the second leg can be written again after the first leg was tried, as if the disk came back then.
