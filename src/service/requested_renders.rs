@@ -32,16 +32,23 @@ pub(super) fn start(worker: CallWorker, pauses: &'static [Duration]) -> anyhow::
 }
 
 fn run(worker: &CallWorker, pauses: &[Duration], stop: &StopSignal) {
-    let mut failures = 0;
+    let (mut failures, mut is_unreadable) = (0, false);
     loop {
-        let pause = match handle_next(worker) {
+        let handled = handle_next(worker);
+        if handled.is_ok() && std::mem::take(&mut is_unreadable) {
+            tracing::info!("the requests to render calls again can be read again");
+        }
+        let pause = match handled {
             Ok(RequestProgress::Handled) => {
                 failures = 0;
                 Duration::ZERO
             }
             Ok(RequestProgress::None) => ROUND,
             Err(error) => {
-                tracing::error!("the requests to render calls again cannot be read: {error:#}");
+                // The error lasts until a person acts, so only the first failure is logged.
+                if !std::mem::replace(&mut is_unreadable, true) {
+                    tracing::error!("the requests to render calls again cannot be read: {error:#}");
+                }
                 ROUND
             }
             // The request stays in the journal, so its call would be rendered again and again.

@@ -335,6 +335,30 @@ fn second_service_by_hand_sends_no_message_of_the_first() {
     assert_eq!(status, Some(0), "{said:#?}");
 }
 
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn unreadable_journal_is_logged_once_and_so_is_its_recovery() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut run = Command::new(env!("CARGO_BIN_EXE_callspan"));
+    run.args(["run", "-c"]).arg(configuration(dir.path(), "[pyrus]\nenabled = false\n"));
+    let mut service = LiveService::start(run);
+    service.wait_for("capturing on lo");
+    let journal = rusqlite::Connection::open(dir.path().join("state/journal.sqlite")).unwrap();
+    let rename = |from: &str, to: &str| {
+        journal.busy_timeout(PATIENCE).unwrap();
+        journal.execute_batch(&format!("ALTER TABLE {from} RENAME TO {to}")).unwrap();
+    };
+    rename("renders", "renders_away");
+    service.wait_for("the requests to render calls again cannot be read");
+    std::thread::sleep(Duration::from_secs(5)); // two more attempts
+    rename("renders_away", "renders");
+    service.wait_for("the requests to render calls again can be read again");
+    let (status, said) = service.stop();
+    assert_eq!(status, Some(0), "{said:#?}");
+    let failures = said.iter().filter(|line| line.contains("render calls again cannot be read")).count();
+    assert_eq!(failures, 1, "{said:#?}");
+}
+
 /// Returns the effective capabilities of a child process that has `word` in its command line; `None` if there is no
 /// such child.
 fn capabilities_of_child(parent: u32, word: &str) -> Option<String> {
