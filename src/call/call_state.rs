@@ -309,7 +309,7 @@ impl CallNotes {
     /// Returns whether the call had unanswered legs that were removed from the call table to save memory, perhaps
     /// before a restart.
     pub(crate) fn had_other_legs(&self) -> bool {
-        self.lacks != LackedLegs::None || !self.compacted_legs.is_empty()
+        self.lacks != LackedLegs::None
     }
 
     /// Returns the unanswered legs that this process lacks.
