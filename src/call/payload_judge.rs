@@ -8,7 +8,7 @@
 //! - A device sends audio with a payload type that is announced as telephone-event, or not announced at all.
 //!
 //! In the true format, the duration of a payload agrees with the difference of the RTP timestamps. In another format it
-//! rarely does. Frames of GSM and iLBC also have bits with a fixed value.
+//! rarely does. Frames of GSM, iLBC and G.729 also have fixed bits.
 
 use crate::call::decision::PayloadFormat;
 use crate::codec::Codec;
@@ -168,7 +168,8 @@ impl JudgedFormat {
         if format.is(Codec::TelephoneEvent) {
             return if payload.len() == EVENT_BYTES { PayloadReading::Event } else { PayloadReading::Unknown };
         }
-        if !has_fixed_bits(format, payload) {
+        // Wideband Speex of 70 bytes is as long as two frames of GSM, and Speex of 20 bytes as two frames of G.729.
+        if format.codec().is_some_and(|codec| !codec.has_fixed_bits(payload)) {
             return PayloadReading::Unknown;
         }
         format.duration_ns(payload).map_or(PayloadReading::Unknown, PayloadReading::Lasts)
@@ -186,25 +187,6 @@ impl JudgedFormat {
     }
 }
 
-/// Returns whether all frames of a payload have the bits that are fixed in this format. A GSM frame begins with 0xD
-/// (RFC 3551 section 4.5.8). The last bit of an iLBC frame is 0, unless the frame is empty (RFC 3951 section 3.8).
-///
-/// Without these bits, wideband Speex of 70 bytes looks like two frames of GSM, and Speex of 38 bytes like iLBC.
-fn has_fixed_bits(format: &PayloadFormat, payload: &[u8]) -> bool {
-    match format.codec() {
-        Some(Codec::Gsm) => payload.chunks_exact(GSM_BYTES).all(|frame| frame[0] >> 4 == 0xD),
-        Some(Codec::Ilbc) => {
-            let frame_bytes = ILBC_BYTES.into_iter().find(|bytes| payload.len().is_multiple_of(*bytes));
-            frame_bytes.is_none_or(|bytes| payload.chunks_exact(bytes).all(|frame| frame[bytes - 1] & 1 == 0))
-        }
-        _ => true,
-    }
-}
-
-/// Length of a GSM full-rate frame, bytes.
-const GSM_BYTES: usize = 33;
-/// Lengths of iLBC frames of 30 ms and 20 ms, bytes.
-const ILBC_BYTES: [usize; 2] = [50, 38];
 /// Length of a telephone-event payload, bytes (RFC 4733 section 2.3).
 const EVENT_BYTES: usize = 4;
 /// Maximum length of a payload that may be a telephone-event, bytes. The usual length is 4; no device sends an event
@@ -274,6 +256,11 @@ mod tests {
         assert_eq!(judged(Some(&opus), &both, &[0; 50], 240).as_deref(), Some("ILBC"));
         assert_eq!(judged(Some(&event), &both, &opus_packet, 960).as_deref(), Some("OPUS"));
         assert_eq!(judged(None, &both, &opus_packet, 960).as_deref(), Some("OPUS"));
+        // Speex of 8 kbit/s (mode 3) is as long as two frames of G.729, and has a wrong parity in one of them.
+        let (g729, speex) = (format("G729", 8_000), format("SPEEX", 8_000));
+        let mut speex_packet = [0; 20];
+        (speex_packet[0], speex_packet[3]) = (3 << 3, 0x20);
+        assert_eq!(judged(Some(&g729), &[g729.clone(), speex], &speex_packet, 160).as_deref(), Some("SPEEX"));
         // Two cases without a result: a real telephone-event, and payloads that agree with no format.
         assert_eq!(judged(Some(&event), &both, &[1, 10, 0, 160], 0), None);
         assert!(PayloadJudge::new(PayloadType(96), Some(&opus), [opus.clone(), event].into_iter()).is_none());

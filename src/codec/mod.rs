@@ -7,6 +7,7 @@
 
 mod amr_contents;
 pub(crate) mod amr_form;
+pub(crate) mod fixed_bits;
 pub(crate) mod g711;
 mod payload_duration;
 

@@ -5,6 +5,8 @@
 
 use super::conceal::Concealer;
 use super::{DecodeError, MAX_STRAY_BYTES, SpeechDecoder};
+use crate::codec::Codec;
+use crate::codec::fixed_bits::GSM_FRAME_BYTES as FRAME_BYTES;
 use crate::render::report::PayloadQuirk;
 
 /// Decoder of one GSM full rate stream, with its state.
@@ -115,7 +117,7 @@ impl SpeechDecoder for GsmDecoder {
             return Err(DecodeError::Length);
         }
         // RFC 3551 section 4.5.8.1: every frame begins with the signature 0xD. Without it, the payload is refused.
-        if frames.iter().any(|frame| frame[0] >> 4 != SIGNATURE) {
+        if !Codec::Gsm.has_fixed_bits(payload) {
             return Err(DecodeError::Content);
         }
         self.has_stray_bytes = !rest.is_empty();
@@ -206,11 +208,9 @@ fn mult_r(a: i16, b: i16) -> i16 {
     ((i32::from(a) * i32::from(b) + 16_384) >> 15) as i16
 }
 
-const FRAME_BYTES: usize = 33;
 const FRAME: usize = 160;
 const SUBFRAME: usize = 40;
 const HISTORY: usize = 120;
-const SIGNATURE: u8 = 0xD;
 
 /// Number of bits for each of the eight coded log area ratios.
 const LAR_BITS: [usize; 8] = [6, 6, 5, 5, 4, 4, 3, 3];

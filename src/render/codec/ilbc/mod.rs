@@ -17,6 +17,7 @@ mod tables;
 
 use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, MAX_STRAY_BYTES, SpeechDecoder, fmtp};
+use crate::codec::fixed_bits::ILBC_FRAME_BYTES;
 use crate::render::report::PayloadQuirk;
 use enhancer::Enhancer;
 use frame::{FrameLayout, IlbcFrame};
@@ -51,8 +52,8 @@ impl IlbcMode {
 
     const fn bytes(self) -> usize {
         match self {
-            Self::Twenty => 38,
-            Self::Thirty => 50,
+            Self::Twenty => ILBC_FRAME_BYTES[0],
+            Self::Thirty => ILBC_FRAME_BYTES[1],
         }
     }
 

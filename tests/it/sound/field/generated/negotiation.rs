@@ -82,6 +82,23 @@ fn each_side_that_sends_by_its_own_description_is_heard() {
     assert_none(&wrong);
 }
 
+/// Two frames of G.729 are as long as a frame of Speex at 8 kbit/s, or of AMR at 7.4 kbit/s.
+#[test]
+fn speech_as_long_as_g729_is_heard_under_its_payload_type() {
+    let mut wrong = Vec::new();
+    for (seed, name) in [(1, "speex"), (2, "amr")] {
+        let mut random = Rng::with_seed(seed);
+        let voice = CodedVoice::fixture(name);
+        let first = voice.payloads.iter().position(|payload| payload.len() == 20).expect("a payload of this length");
+        let lines = [two((96, voice.rtpmap), (97, "G729/8000")), two((97, voice.rtpmap), (96, "G729/8000"))];
+        let mut call = FieldCall::answered(&lines[0], &lines[1]);
+        call.send(Side::Caller, &with_pt(voice.packets(1_050.0, 4, first, &mut random), 96));
+        call.send(Side::Callee, &with_pt(voice.packets(1_060.0, 4, first, &mut random), 97));
+        wrong.extend(call.faults(name, 5_200.0, &[ProblemKind::PayloadTypeMismatch]));
+    }
+    assert_none(&wrong);
+}
+
 #[test]
 fn pressed_keys_are_no_audio_under_any_description() {
     let voice = CodedVoice::fixture("opus");
