@@ -258,14 +258,19 @@ impl Alerts {
 impl AlarmRunner {
     /// Waits until the alarm command has run for every raised alarm, at most for [`LAST_RUNS`]. The caller must drop
     /// all clones of [`Alerts`] first, because the thread ends only then.
+    pub fn join(self) {
+        self.join_within(LAST_RUNS);
+    }
+
+    /// Waits as [`AlarmRunner::join`] does, but at most for `limit`.
     #[expect(
         clippy::disallowed_methods,
         reason = "an IO module: the end of the program is delayed for a limited time only"
     )]
-    pub fn join(self) {
+    pub(crate) fn join_within(self, limit: Duration) {
         let Some(thread) = self.thread else { return };
         let begin = Instant::now();
-        while !thread.is_finished() && begin.elapsed() < LAST_RUNS {
+        while !thread.is_finished() && begin.elapsed() < limit {
             std::thread::sleep(EXIT_CHECK);
         }
     }

@@ -13,6 +13,9 @@ use std::time::Duration;
 use anyhow::Context;
 
 use self::reload::read_config_again;
+use self::stop::{
+    AFTER_RENDERING, STOP_ARCHIVE, STOP_RENDERING, STOP_STATE_FILES, STOP_WATCH, ServiceEnd, StopDeadline,
+};
 use super::RunArgs;
 use crate::call::Engine;
 use crate::call::config::Config as CallConfig;
@@ -47,6 +50,7 @@ use crate::time::Timestamp;
 
 mod reload;
 mod status;
+mod stop;
 
 /// Runs `callspan run`.
 ///
@@ -70,21 +74,19 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<ExitCode> {
     let (alerts, runner) =
         Alerts::start_with_history(&config.alerts, &config.journal.dir).context("cannot start the alerts thread")?;
     let (signals, state) = (ServiceSignals { stop: &stop, reload: &reload }, &config.journal.dir);
-    let mut sending = None;
-    let ended = serve(&args, &config, &alerts, &mut sending, signals);
+    let mut end = ServiceEnd::default();
+    let ended = serve(&args, &config, &alerts, &mut end, signals);
     if let Err(error) = &ended
         && !startup_failure::is_second_service(state, error)
     {
-        if sending.is_none() {
-            sending = alerts.start_sending().ok().flatten(); // without the thread, the next start sends the alarm
+        if end.sending.is_none() {
+            end.sending = alerts.start_sending().ok().flatten(); // without the thread, the next start sends the alarm
         }
         startup_failure::handle(state, &alerts, error, &stop);
+        end.deadline = None; // the alarm about the failure has its full time
     }
     drop(alerts);
-    runner.join();
-    if let Some(sending) = sending {
-        sending.stop_within(LAST_MESSAGES);
-    }
+    end.finish(runner);
     ended.map(|()| ExitCode::SUCCESS)
 }
 
@@ -97,21 +99,20 @@ struct ServiceSignals<'a> {
     reload: &'a AtomicBool,
 }
 
-/// Runs the service until it must end. Stores the thread that sends messages in `sending`, because the messages about the
-/// end are sent after it.
+/// Runs the service until it must end. Stores in `end` what the caller must still end.
 fn serve(
     args: &RunArgs,
     config: &Config,
     alerts: &Alerts,
-    sending: &mut Option<StoppableThread>,
+    end: &mut ServiceEnd,
     signals: ServiceSignals<'_>,
 ) -> anyhow::Result<()> {
     let systemd = SystemdSocket::of_environment();
     let mut source = live::open(&config.capture, missing_interface_policy(&systemd))?;
     let mut service = RunningService::start(config, &source, alerts.clone(), systemd)?;
     // Only now, because the messages belong to the service that has locked the state folder.
-    *sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
-    if let Some(thread) = sending {
+    end.sending = alerts.start_sending().context("cannot start the thread that sends alarms")?;
+    if let Some(thread) = &end.sending {
         service.life.supervisor.watch_helper("notify", thread.life(), PATIENT_ROUND);
     }
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
@@ -125,7 +126,7 @@ fn serve(
     if ended.is_ok() && args.drain > 0 {
         service.drain(&mut source, Duration::from_secs(args.drain))?;
     }
-    service.stop(&mut source);
+    service.stop(&mut source, *end.deadline.insert(StopDeadline::begin()));
     ended
 }
 
@@ -508,7 +509,7 @@ impl RunningService {
 
     /// Stops all threads; each first writes its data to the disk. Calls in progress stay in the spool, and the next
     /// start continues them.
-    fn stop(mut self, source: &mut dyn CaptureSource) {
+    fn stop(mut self, source: &mut dyn CaptureSource, deadline: StopDeadline) {
         self.report(source);
         let counters = source.counters();
         let engine = self.pipeline.engine.counters();
@@ -525,7 +526,7 @@ impl RunningService {
         self.state_files.put(self.config.journal.dir.join(MIRROR_FILE), self.mirror.file());
         self.status.stopped_at = Some(clock::wall_clock());
         self.put_status();
-        self.watch.stop();
+        self.watch.stop_within(deadline.limit(STOP_WATCH, AFTER_RENDERING));
         if let Some(archive) = self.archive {
             archive.stop_within(STOP_ARCHIVE);
         }
@@ -536,7 +537,7 @@ impl RunningService {
         self.state_files.stop_within(STOP_STATE_FILES);
         self.spool.flush();
         self.spool.shutdown();
-        self.post_processor.stop_within(STOP_RENDERING);
+        self.post_processor.stop_within(deadline.limit(STOP_RENDERING, AFTER_RENDERING));
     }
 }
 
@@ -555,17 +556,6 @@ const SPOOL_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum time for which a stopping service reads frames that wait in the kernel. Usually frames wait for at most 20
 /// ms.
 const STOP_READING: Duration = Duration::from_millis(500);
-/// Maximum time for which a stopping service continues to render. In the worst case the whole stop takes 9.2 s. This is
-/// 0.5 s for frames in the kernel, 1.2 s for the last writes and 1 s for rendering. Requests to Pyrus take 4 s, records 1
-/// s, and messages 1.5 s. An alarm command that hangs takes 2 s more.
-const STOP_RENDERING: Duration = Duration::from_secs(1);
-/// Maximum time for which a stopping service waits for the archive thread. It is short, because every step of archiving
-/// can be interrupted and repeated.
-const STOP_ARCHIVE: Duration = Duration::from_millis(100);
-/// Maximum time for which a stopping service waits for the last write of the state files.
-const STOP_STATE_FILES: Duration = Duration::from_millis(100);
-/// Maximum time for which a stopping service sends its last messages about alarms. The next start sends the rest.
-const LAST_MESSAGES: Duration = Duration::from_millis(1_500);
 /// Interval between two measurements of the sound levels of live calls. A person sees four updates a second as
 /// movement.
 const LEVEL_INTERVAL: Duration = Duration::from_millis(250);
