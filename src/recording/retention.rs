@@ -75,6 +75,17 @@ pub enum ClockTrust {
     Unknown,
 }
 
+impl ClockTrust {
+    /// Returns the time before which calls are too old to be kept; `None` without a limit, or if the clock is not
+    /// trusted. `keep_days` is the maximum age in days; 0 means no limit.
+    pub(crate) fn oldest_kept(self, keep_days: u32) -> Option<Timestamp> {
+        match (self, keep_days) {
+            (Self::Unknown, _) | (_, 0) => None,
+            (Self::Trusted(now), _) => Some(now - Duration::from_secs(u64::from(keep_days) * 86_400)),
+        }
+    }
+}
+
 /// Disk space that the recordings use, and free space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DiskUsage {
@@ -108,8 +119,7 @@ where
     I: Iterator<Item = Result<RemovalCandidate, E>>,
 {
     let mut removals = RemovalPlan::default();
-    if let (ClockTrust::Trusted(now), 1..) = (clock, config.keep_days) {
-        let oldest = now - Duration::from_secs(u64::from(config.keep_days) * 86_400);
+    if let Some(oldest) = clock.oldest_kept(config.keep_days) {
         for candidate in walk() {
             let candidate = candidate?;
             if removals.is_full() || candidate.at.is_none_or(|at| at >= oldest) {

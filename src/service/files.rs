@@ -39,7 +39,7 @@ pub(crate) fn remove_half_written_in(folder: &Path, before: Timestamp) -> Vec<Pa
         let Ok(kind) = entry.file_type() else { continue };
         if kind.is_dir() {
             folders.push(path);
-        } else if is_half_written(&path) && is_older(&entry, before) {
+        } else if is_half_written(&path) && is_older(&path, before) {
             remove(&path);
         }
     }
@@ -57,8 +57,9 @@ fn is_half_written(path: &Path) -> bool {
     stamped && HALF_WRITTEN.iter().any(|end| name.ends_with(end))
 }
 
-fn is_older(entry: &std::fs::DirEntry, before: Timestamp) -> bool {
-    let modified = entry.metadata().and_then(|m| m.modified()).ok();
+/// Returns whether a file was last changed before a time; false if that is unknown.
+pub(super) fn is_older(path: &Path, before: Timestamp) -> bool {
+    let modified = path.symlink_metadata().and_then(|m| m.modified()).ok();
     let since = modified.and_then(|m| m.duration_since(UNIX_EPOCH).ok());
     since.is_some_and(|s| Timestamp::EPOCH + s < before)
 }

@@ -10,6 +10,7 @@ use super::call_locks::CallLock;
 use super::clock::TrustedClock;
 use super::encrypt::{EncryptionProgress, Encryptor, clear_leftovers};
 use super::files;
+use super::set_aside::SetAsidePackets;
 use super::worker::CallWorker;
 use crate::journal::{self, CallStage, DeliveryNeed, Journal, RecordingRow};
 use crate::ops::config::Config;
@@ -53,6 +54,7 @@ impl Maintenance {
                 self.clock.check();
                 self.log_failure("leftover files cannot be removed", |this| clear_leftovers(&this.worker.journal));
                 self.log_failure("retention failed", Self::apply_retention);
+                self.log_failure("packets that were set aside cannot be removed", |this| this.remove_old_set_aside());
             }
             round = round.wrapping_add(1);
             let pause = match self.encryptor.run_slice(&self.worker) {
@@ -120,8 +122,9 @@ impl Maintenance {
         calls.iter().try_for_each(|(id, _)| self.remove_kept_packets(id))
     }
 
-    /// Removes the packets of a call that were kept beside its recording (`recording.keep_pcap`).
+    /// Removes the packets of a call that were kept beside its recording (`recording.keep_pcap`) or set aside.
     fn remove_kept_packets(&self, id: &str) -> anyhow::Result<()> {
+        self.set_aside().remove_of(id)?;
         if let Some(stored) = self.worker.journal.call(id)?.filter(|c| c.stage == CallStage::Complete) {
             for leg in 0..stored.record.legs.len() {
                 let kept = self.worker.recorder.kept_path(&stored.record, leg);
@@ -130,6 +133,16 @@ impl Maintenance {
             }
         }
         Ok(())
+    }
+
+    /// Removes packets that were set aside, of calls that have no recording.
+    fn remove_old_set_aside(&self) -> anyhow::Result<()> {
+        let oldest = self.clock.ages().oldest_kept(self.config.keep_days);
+        self.set_aside().remove_old(&self.worker.locks, oldest)
+    }
+
+    const fn set_aside(&self) -> SetAsidePackets<'_> {
+        SetAsidePackets { journal: &self.worker.journal, store: &self.worker.store }
     }
 
     /// Removes the files of recordings that the journal recently marked as removed. If a crash came between the mark

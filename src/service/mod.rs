@@ -5,8 +5,9 @@
 //!   calls of an earlier process).
 //! - From the disk to the recordings: [`post_process`] (threads that work on calls after the engine), `worker` (their
 //!   shared state), `event_batch` (events of one transaction). Then `publish` (renders ended calls) and `segments`
-//!   (renders segments of calls in progress). Also [`record_sync`] (writes delivery states into call records) and
-//!   [`rerender`] (renders a call again), `requested_renders` (the thread that does so on request).
+//!   (renders segments of calls in progress), `set_aside` (packets of legs that could not be rendered). Also
+//!   [`record_sync`] (writes delivery states into call records) and [`rerender`] (renders a call again),
+//!   `requested_renders` (the thread that does so on request).
 //! - Rendering: `render_process` (starts worker processes and gives them calls), `render_protocol` (their messages),
 //!   `render_worker` (the worker process), `sandbox` (limits the rights of that process). Also `processor_time` (the
 //!   processor time that a worker has used). For `replay`: `parallel_render` (threads instead of processes) and
@@ -49,6 +50,7 @@ pub mod rerender;
 pub mod resume;
 pub(crate) mod sandbox;
 mod segments;
+mod set_aside;
 pub(crate) mod site_copies;
 pub(crate) mod site_watch;
 pub(crate) mod startup_failure;

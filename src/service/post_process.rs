@@ -198,7 +198,6 @@ impl PostProcessor {
             journal,
             recorder,
             store,
-            keep_pcap: config.recording.keep_pcap,
             alerts,
             outbox: match config.alerts.notify.calls {
                 Some(_) => Some(Outbox::open(&config.journal.dir).context("the outbox cannot be opened")?),

@@ -90,7 +90,7 @@ impl CallWorker {
     fn clear_spool(&self, record: &CallRecord, legs: &[EndedLeg]) {
         for leg in legs {
             let path = self.store.path(&leg.name);
-            if self.keep_pcap && record.verdict != Some(CallVerdict::Excluded) && path.is_file() {
+            if self.recorder.keeps_packets() && record.verdict != Some(CallVerdict::Excluded) && path.is_file() {
                 let kept = self.recorder.kept_path(record, leg.index);
                 if let Err(error) = keep_packets(&path, &kept) {
                     self.alerts.raise_for(&record.id, &AlarmCause::PacketsNotKept { error: &error });
@@ -174,7 +174,7 @@ fn note_spools(call: &mut EndedCall) {
 }
 
 /// Copies the spool file of a leg to `kept`, and removes keys and passwords from the signalling.
-fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
+pub(super) fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
     let part = kept.with_extension("pcapng.part");
     scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
         let _ = std::fs::remove_file(&part); // removes the incomplete copy

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, bail};
 
+use super::set_aside::SetAsidePackets;
 use crate::call::event::{EndedCall, EndedLeg, LegId, RegistrationPolicy};
 use crate::call::record::{CallRecord, ProblemKind};
 use crate::journal::{CallStage, Journal};
@@ -74,6 +75,11 @@ pub(super) fn rerender_by(
         (None, _) => journal.put_call_for_delivery(&record, CallStage::Complete, RegistrationPolicy::Allowed)?,
     }
     journal.mark_present(id)?;
+    if let Some(store) = spool
+        && let Err(error) = (SetAsidePackets { journal, store }).clear_rendered(&record, recorder)
+    {
+        tracing::warn!(call = id, "the packets that were set aside cannot be removed: {error:#}");
+    }
     Ok(record)
 }
 

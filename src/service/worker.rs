@@ -27,8 +27,6 @@ pub(super) struct CallWorker {
     pub(super) journal: Journal,
     pub(super) recorder: Recorder,
     pub(super) store: DiskStore,
-    /// Whether the packets of a call are kept beside its recording (`recording.keep_pcap`).
-    pub(super) keep_pcap: bool,
     pub(super) alerts: Alerts,
     /// Outbox (messages stored on disk) for webhooks about finished calls; `None` if no webhook is configured.
     pub(super) outbox: Option<Outbox>,

@@ -231,6 +231,11 @@ impl Recorder {
         }
     }
 
+    /// Returns whether the packets of a call are kept beside its recording (`recording.keep_pcap`).
+    pub(crate) const fn keeps_packets(&self) -> bool {
+        self.config.keep_pcap
+    }
+
     /// Returns the path at which a leg's spool is kept after delivery (`keep_pcap`).
     pub(crate) fn kept_path(&self, record: &CallRecord, leg_index: usize) -> PathBuf {
         self.folder(record).join(format!("{}.{}.pcapng", stem(record), leg_index + 1))

@@ -583,10 +583,22 @@ impl DiskStore {
     /// # Errors
     /// Fails if the folder cannot be read.
     pub(crate) fn list(&self) -> std::io::Result<Vec<PathBuf>> {
+        self.list_ending(".pcapng")
+    }
+
+    /// Returns the files in the folder that were set aside, because their leg could not be rendered, sorted by name.
+    ///
+    /// # Errors
+    /// Fails if the folder cannot be read.
+    pub(crate) fn list_failed(&self) -> std::io::Result<Vec<PathBuf>> {
+        self.list_ending(FAILED_ENDING)
+    }
+
+    fn list_ending(&self, ending: &str) -> std::io::Result<Vec<PathBuf>> {
         let mut paths = Vec::new();
         for entry in std::fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "pcapng") {
+            if path.file_name().is_some_and(|name| name.as_encoded_bytes().ends_with(ending.as_bytes())) {
                 paths.push(path);
             }
         }
@@ -634,6 +646,8 @@ pub(super) fn make_private(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// End of the name of a spool file that was set aside, because its leg could not be rendered.
+pub(crate) const FAILED_ENDING: &str = ".pcapng.failed";
 /// Size of a chunk in bytes. G.711 in both directions fills it within [`MAX_AGE`], so a larger chunk would never be
 /// full. 10,000 legs need at most 120 MiB.
 const CHUNK_BYTES: usize = 12 * 1024;

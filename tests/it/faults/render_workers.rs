@@ -13,7 +13,7 @@ use callspan::journal::{CallFilter, CallStage, Journal};
 use callspan::service::post_process::RenderWorkers;
 use callspan::time::Timestamp;
 
-use super::station::{ALL, FaultSetup, TestRecorder, capture, until};
+use super::station::{ALL, FaultSetup, TestRecorder, below, capture, until};
 use crate::support::captures::{fixture, frames, is_rtp, udp_of};
 use crate::support::packets::write_pcap;
 
@@ -90,9 +90,14 @@ fn assert_only_the_faulty_call_is_lost(order: &[u8; 8], how: &str, workers: impl
     let reason = faulty.verdict_reason.unwrap_or_default();
     assert!(reason.contains(how), "the limit for this fault ends the decoder: {reason}");
     assert!(place.alarms().iter().any(|kind| kind == "render_failed"), "{:?}", place.alarms());
-    let spools = std::fs::read_dir(&place.config.spool.dir).expect("a folder").flatten();
-    let kept = spools.filter(|file| file.file_name().to_string_lossy().ends_with(".pcapng.failed"));
-    assert_eq!(kept.count(), 1, "the spool of the faulty call is kept");
+    assert_eq!(set_aside(&place).len(), 1, "the spool of the faulty call is kept");
+}
+
+/// Returns the spool files that were set aside because their legs could not be rendered.
+fn set_aside(place: &FaultSetup) -> Vec<PathBuf> {
+    let mut spools = below(&place.config.spool.dir);
+    spools.retain(|path| path.extension().is_some_and(|e| e == "failed"));
+    spools
 }
 
 #[test]
@@ -105,13 +110,34 @@ fn payload_that_aborts_the_decoder_costs_its_call_alone() {
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn failed_spool_left_by_a_crash_is_set_aside_at_the_start() {
     let (place, ..) = rendered_with(b"TESTABRT", workers);
-    let spools = || std::fs::read_dir(&place.config.spool.dir).expect("a folder").flatten().map(|file| file.path());
-    let kept = spools().find(|path| path.extension().is_some_and(|e| e == "failed")).expect("the spool is kept");
+    let kept = set_aside(&place).pop().expect("the spool is kept");
     let packets = std::fs::read(&kept).expect("readable");
     // As if the process was killed after the update of the journal.
     std::fs::rename(&kept, kept.with_extension("")).expect("renamed");
     TestRecorder::start(&place).stop();
-    assert!(std::fs::read(&kept).is_ok_and(|found| found == packets), "{:?}", spools().collect::<Vec<_>>());
+    assert!(std::fs::read(&kept).is_ok_and(|found| found == packets), "{:?}", below(&place.config.spool.dir));
+}
+
+/// The decoder has no fault any more, as after an upgrade.
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
+fn packets_set_aside_are_removed_when_their_call_is_rendered() {
+    for keep_pcap in [false, true] {
+        let (mut place, faulty, _) = rendered_with(b"TESTABRT", workers);
+        place.workers = None;
+        place.config.recording.keep_pcap = keep_pcap;
+        let recorder = TestRecorder::start(&place);
+        recorder.journal.request_render(&faulty.id).expect("written");
+        until("the call is rendered again", || {
+            let call = recorder.journal.call(&faulty.id).expect("readable").expect("a call");
+            call.record.verdict == Some(CallVerdict::BothSides)
+        });
+        recorder.stop();
+        assert_eq!(set_aside(&place), Vec::<PathBuf>::new(), "keep_pcap = {keep_pcap}");
+        let beside = below(&place.config.recording.dir);
+        let kept = beside.iter().filter(|path| path.extension().is_some_and(|e| e == "pcapng")).count();
+        assert_eq!(kept, usize::from(keep_pcap), "{beside:?}");
+    }
 }
 
 #[test]
@@ -147,16 +173,15 @@ fn worker_that_gets_no_processor_time_is_not_set_aside() {
     assert!(place.alarms().is_empty(), "{:?}", place.alarms());
 }
 
-/// Adds a recording to the journal that is older than all others, and larger than `recording.max_disk_gib` allows.
+/// Adds a recording of a call at this time to the journal. The recording is larger than `recording.max_disk_gib` allows.
 /// Returns its path.
-fn add_old_recording(place: &mut FaultSetup, like: &RecordingFile) -> PathBuf {
+fn add_large_recording(place: &mut FaultSetup, like: &RecordingFile, invited_at: Timestamp) -> PathBuf {
     place.config.recording.max_disk_gib = 1;
-    let path = place.config.recording.dir.join("old.wav");
+    let path = place.config.recording.dir.join("large.wav");
     std::fs::write(&path, "").expect("written");
     let file = RecordingFile { path: path.display().to_string(), bytes: 2 << 30, ..like.clone() };
-    let id = String::from("old");
-    let record =
-        CallRecord { id, invited_at: Some(Timestamp::from_secs(1)), recordings: vec![file], ..CallRecord::default() };
+    let id = String::from("large");
+    let record = CallRecord { id, invited_at: Some(invited_at), recordings: vec![file], ..CallRecord::default() };
     let journal = Journal::open(&place.config.journal).expect("a journal");
     journal.put_call(&record, CallStage::Complete).expect("written");
     path
@@ -170,7 +195,7 @@ fn requested_rendering_that_waits_does_not_hold_up_retention() {
     let call = recorded(&place);
     let rendered = Path::new(&call.recordings[0].path);
     std::fs::remove_file(rendered).expect("removed");
-    let old = add_old_recording(&mut place, &call.recordings[0]);
+    let old = add_large_recording(&mut place, &call.recordings[0], Timestamp::from_secs(1));
     let [begun, gate] = ["begun", "gate"].map(|name| place.dir.path().join(name));
     std::fs::write(&gate, "").expect("written");
     let wait = format!("touch {}; while [ -e {} ]; do sleep 0.1; done", begun.display(), gate.display());
@@ -213,6 +238,7 @@ fn worker_makes_the_same_recording_as_the_process_itself() {
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
 fn leg_that_ends_the_decoder_is_excluded_and_others_are_heard() {
     let mut place = FaultSetup::new();
+    place.config.pyrus.enabled = false;
     // The fault is in the media from the caller's address, i.e. in the leg that would be rendered first.
     let caller = "10.9.0.11:";
     place.captures = vec![faulty_capture_of(place.dir.path(), "pbx_b2bua_both_legs_ulaw", b"TESTABRT", caller)];
@@ -221,11 +247,15 @@ fn leg_that_ends_the_decoder_is_excluded_and_others_are_heard() {
     assert_eq!((record.verdict, record.recordings.len()), (Some(CallVerdict::BothSides), 1), "{record:#?}");
     assert_eq!(record.legs.iter().map(|leg| leg.rendered).collect::<Vec<_>>(), [false, true]);
     assert!(record.problems.iter().any(|p| p.kind == ProblemKind::RenderError), "{:?}", record.problems);
-    let spools = std::fs::read_dir(&place.config.spool.dir).expect("a folder").flatten();
-    let names: Vec<String> = spools.map(|file| file.file_name().to_string_lossy().into_owned()).collect();
-    let kept = names.iter().filter(|name| name.ends_with(".pcapng.failed")).count();
-    let left = names.iter().filter(|name| name.ends_with(".pcapng")).count();
-    assert_eq!((kept, left), (1, 0), "{names:?}");
+    let spools = below(&place.config.spool.dir);
+    let left = spools.iter().filter(|path| path.extension().is_some_and(|e| e == "pcapng")).count();
+    assert_eq!((set_aside(&place).len(), left), (1, 0), "{spools:?}");
+    // Retention removes the oldest recordings first, until the rest is within the limit.
+    add_large_recording(&mut place, &record.recordings[0], Timestamp::from_secs(4_000_000_000));
+    let recorder = TestRecorder::start(&place);
+    until("the recording is removed", || !Path::new(&record.recordings[0].path).exists());
+    recorder.stop();
+    assert_eq!(set_aside(&place), Vec::<PathBuf>::new(), "the packets go with the recording");
 }
 
 /// Calls without a fault that are replayed together with the faulty call.
