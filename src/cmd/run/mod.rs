@@ -1,7 +1,7 @@
 //! `callspan run`: the service that records calls.
 //!
 //! The main thread captures, runs the engine and fills chunks of memory for the spool. The spool's thread writes the
-//! chunks to the disk. The threads of [`post_process`] render ended calls and deliver them. Data flows in this
+//! chunks to the disk. The threads of [`PostProcessor`] render ended calls and deliver them. Data flows in this
 //! direction only, so a thread never waits for a thread that comes later.
 
 use std::path::Path;
@@ -17,8 +17,6 @@ use self::stop::{
     AFTER_RENDERING, STOP_ARCHIVE, STOP_RENDERING, STOP_STATE_FILES, STOP_WATCH, ServiceEnd, StopDeadline,
 };
 use super::RunArgs;
-use crate::call::Engine;
-use crate::call::config::Config as CallConfig;
 use crate::call::event::CallEvent;
 use crate::call::test_call::TestCallKey;
 use crate::capture::{CaptureCounters, CaptureSource, CaptureWarning, live};
@@ -29,26 +27,25 @@ use crate::ops::alerts::{AlarmKind, Alerts};
 use crate::ops::config::{Config, ConfigPurpose};
 use crate::ops::drops::{DropAlarms, DropReason};
 use crate::ops::status::ServiceReport;
-use crate::ops::supervision::{PATIENT_ROUND, SHORT_ROUND, Supervisor, ThreadLife};
+use crate::ops::supervision::PATIENT_ROUND;
 use crate::ops::thread::StoppableThread;
 use crate::ops::{folder_owner, log, output, panics};
 use crate::service::life_signs::LifeSigns;
-use crate::service::lock::{self, FolderLock};
-use crate::service::mirror_watch::{MirrorCounters, MirrorTimes, MirrorWatch};
+use crate::service::lock::FolderLock;
+use crate::service::mirror_watch::{MirrorCounters, MirrorWatch};
 use crate::service::pipeline::{Pipeline, PipelineStep};
-use crate::service::post_process::{self, PostProcessTools, PostProcessor, RenderWorkers};
-use crate::service::recovery::{self, OpenedJournal};
+use crate::service::post_process::PostProcessor;
 use crate::service::reload::ConfigReading;
 use crate::service::state_files::StateFiles;
 use crate::service::systemd::SystemdSocket;
 use crate::service::watch::OwedCalls;
-use crate::service::{archive, clock, resume, sandbox, startup_failure, test_key, topology_file, watch};
+use crate::service::{clock, sandbox, startup_failure};
 use crate::spool::disk::DiskSpool;
-use crate::spool::storage::{self, StorageFolder};
 use crate::text::error_chain;
 use crate::time::Timestamp;
 
 mod reload;
+mod start;
 mod status;
 mod stop;
 
@@ -139,21 +136,6 @@ const fn missing_interface_policy(systemd: &SystemdSocket) -> live::MissingInter
     }
 }
 
-/// Starts the console if one is configured. It is started before the other threads, because it fails if its port is in
-/// use. At a terminal the command then fails, too. Under systemd an alarm is raised and the service records without its
-/// console, because a console must not cost calls.
-fn start_console(config: &Config, alerts: &Alerts, systemd: &SystemdSocket) -> anyhow::Result<Option<ConsoleServer>> {
-    match config.console.listen.map(|at| ConsoleServer::start(at, config)).transpose() {
-        Ok(console) => Ok(console),
-        Err(error) if systemd.is_supervised() => {
-            let error = anyhow::Error::new(error);
-            alerts.raise(&AlarmCause::Described(AlarmKind::ConsoleFailed, &error_chain(error.as_ref())));
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
-}
-
 struct RunningService {
     pipeline: Pipeline,
     mirror: MirrorWatch,
@@ -191,124 +173,6 @@ struct LastRounds {
 }
 
 impl RunningService {
-    fn start(
-        config: &Config,
-        source: &dyn CaptureSource,
-        alerts: Alerts,
-        systemd: SystemdSocket,
-    ) -> anyhow::Result<Self> {
-        raise_file_limit();
-        let folders: [StorageFolder<'_>; 3] =
-            [("spool", &config.spool.dir), ("state", &config.journal.dir), ("recording", &config.recording.dir)];
-        storage::check_all(&folders)?;
-        // If two services used the same folders, both would render and deliver every call. So this service locks the
-        // folders.
-        let locks = [lock::acquire(&config.spool.dir)?, lock::acquire(&config.journal.dir)?];
-        storage::mark_all(&folders);
-        alerts.drop_removed_receivers();
-        let console = start_console(config, &alerts, &systemd)?;
-        let console_tried_at = clock::wall_clock();
-        let OpenedJournal { journal, alarm } = recovery::open(&config.journal, &config.recording.dir)?;
-        let is_rebuilt = alarm.is_some();
-        if let Some(alarm) = alarm {
-            alerts.raise(&AlarmCause::Described(AlarmKind::JournalDamaged, &alarm));
-        }
-        let (mut spool, events) = DiskSpool::start(&config.spool)?;
-        let tools = PostProcessTools {
-            journal: journal.clone(),
-            store: spool.store(),
-            alerts: alerts.clone(),
-            render_workers: Some(RenderWorkers::of_this_program()),
-            pauses: post_process::PAUSES,
-        };
-        let post_processor = PostProcessor::start(config, tools, events)?;
-        post_processor.check_login();
-        let owed = OwedCalls::default();
-        let watch = watch::start(config, alerts.clone(), post_processor.delivery(), owed.clone(), journal.clone())?;
-        let archive = archive::start(
-            config,
-            journal.clone(),
-            alerts.clone(),
-            is_rebuilt,
-            crate::console::audit_reader(&config.journal.dir),
-        )?;
-        let state_files = StateFiles::start()?;
-        let mut supervisor = Supervisor::default();
-        supervisor.watch("spool", ThreadLife::of_ticks(spool.writer_rounds().into()), SHORT_ROUND);
-        supervisor.watch("watch", watch.life(), SHORT_ROUND);
-        supervisor.watch("state files", state_files.life(), SHORT_ROUND);
-        supervisor.watch_helper("alerts", alerts.life(), PATIENT_ROUND);
-        let optional = [
-            ("archive", archive.as_ref().map(StoppableThread::life)),
-            ("console", console.as_ref().and_then(ConsoleServer::life)),
-        ];
-        for (name, life) in optional {
-            life.into_iter().for_each(|life| supervisor.watch_helper(name, life, SHORT_ROUND));
-        }
-        post_processor.supervise(&mut supervisor);
-        let test_key = test_key::load_or_create(&config.journal.dir);
-        let engine_config = CallConfig { test_key: test_key.clone(), ..post_process::engine_config(config) };
-        let mut engine = Engine::new(engine_config, source.name());
-        engine.restore_topology(&topology_file::load(&config.journal.dir), clock::wall_clock());
-        let mut resumed = resume::resume(&mut engine, &mut spool, &post_processor)?;
-        if !resumed.is_empty() {
-            tracing::info!(legs = resumed.len(), under_way = engine.live_calls(), "read back from the spool");
-        }
-        while let Some(event) = engine.poll_event() {
-            if let CallEvent::Ended(call) = &event {
-                resumed.insert(call.record.id.clone()); // already being rendered, so `adopt` must skip it
-            }
-            spool.forward(event);
-        }
-        let (started_at, state) = (clock::wall_clock(), &config.journal.dir);
-        let mirror = MirrorWatch::start(&state.join(MIRROR_FILE), MirrorTimes::of(&config.alerts), started_at);
-        let mut pipeline = Pipeline::new(engine);
-        pipeline.watch_traffic();
-        post_processor.adopt(&mut pipeline.engine, &resumed)?;
-        if let Some(console) = &console {
-            tracing::info!("the console listens on {}", console.url());
-            if let Some(addr) = console.metrics_addr() {
-                tracing::info!("metrics are at http://{addr}/metrics");
-            }
-            if let Some(fingerprint) = console.own_fingerprint() {
-                tracing::info!(
-                    "the console made its own certificate; browsers show the SHA-256 fingerprint {fingerprint}"
-                );
-            }
-        }
-        Ok(Self {
-            pipeline,
-            mirror,
-            status: ServiceReport {
-                version: String::from(env!("CARGO_PKG_VERSION")),
-                started_at,
-                source: source.name().to_owned(),
-                ..ServiceReport::default()
-            },
-            spool,
-            post_processor,
-            watch,
-            archive,
-            state_files,
-            alerts,
-            journal,
-            config: config.clone(),
-            test_key,
-            life: LifeSigns::new(supervisor, systemd),
-            owed,
-            console,
-            _locks: locks,
-            last: LastRounds {
-                spooled_at: Timestamp::EPOCH,
-                levels_at: Timestamp::EPOCH,
-                checked_at: Timestamp::EPOCH,
-                console_tried_at,
-            },
-            reported: CaptureCounters::default(),
-            drop_alarms: DropAlarms::default(),
-        })
-    }
-
     fn capture(
         &mut self,
         source: &mut dyn CaptureSource,
@@ -539,16 +403,6 @@ impl RunningService {
         self.spool.shutdown();
         self.post_processor.stop_within(deadline.limit(STOP_RENDERING, AFTER_RENDERING));
     }
-}
-
-/// Raises the limit of open files of this process. The usual limit is 1,024, and the process needs one spool file
-/// for each leg with media, up to 16,384, and further files and connections.
-fn raise_file_limit() {
-    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let limit = getrlimit(Resource::Nofile);
-    // A sandbox may refuse the higher limit. Then the old limit stays, and opening more files than it allows fails with
-    // an error.
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
 /// Interval at which buffered packets (chunks of the spool) are passed to the writing thread, if they are old enough.
