@@ -185,13 +185,8 @@ impl LegFiles {
             // Nothing was synced and nothing is lost. The next sync comes soon.
             Err(error) => {
                 if error.raw_os_error() == Some(NO_DISK) {
-                    // Files that are still open are on the missing disk, where no reader finds them. So each file is
-                    // opened again, and its chunks wait until the disk is back.
-                    while !self.open_files.is_empty() {
-                        self.close_least_recent();
-                    }
-                    self.folder = None;
-                    self.needs_rolling_rebuild = true;
+                    // The chunks of each leg wait until the disk is back.
+                    self.leave_folder();
                 }
                 self.log_failure(&self.dir.clone(), &error);
                 return false;
@@ -205,12 +200,25 @@ impl LegFiles {
     /// Returns the open folder of the spool. It stays open from one sync to the next. A folder that is opened later gets
     /// a write error from Linux only if no other process has seen the error yet.
     fn sync_folder(&mut self) -> io::Result<Arc<File>> {
-        let Self { dir, folder, marker, reserve, .. } = self;
-        check_disk(marker.as_ref())?;
-        match folder.take().filter(|folder| is_at(folder, dir)) {
+        check_disk(self.marker.as_ref())?;
+        if self.folder.as_ref().is_some_and(|folder| !is_at(folder, &self.dir)) {
+            // Somebody replaced the folder, or mounted another disk over it and accepted that disk.
+            self.leave_folder();
+        }
+        let Self { dir, folder, reserve, .. } = self;
+        match folder.take() {
             Some(open) => Ok(Arc::clone(folder.insert(open))),
             None => Ok(Arc::clone(folder.insert(Arc::new(reserve.open(|| File::open(&*dir))?)))),
         }
+    }
+
+    /// Closes all files, because no reader finds the files in the old folder. The next write opens each file again.
+    fn leave_folder(&mut self) {
+        while !self.open_files.is_empty() {
+            self.close_least_recent();
+        }
+        self.folder = None;
+        self.needs_rolling_rebuild = true;
     }
 
     /// Handles the end of a sync, if the running sync has ended by now. Returns whether it has.
@@ -581,6 +589,29 @@ mod tests {
         assert_eq!(files.retry().len(), 1);
         assert_eq!(std::fs::read(spool.join("leg")).expect("there"), chunk.repeat(3));
         assert_eq!(files.take_failure(leg), None);
+    }
+
+    #[test]
+    fn leg_goes_on_in_the_folder_that_was_put_in_its_place() {
+        let parent = tempfile::tempdir().expect("a folder");
+        let (leg, spool) = (LegId(1), parent.path().join("spool"));
+        let marked = || storage::mark_all(&[("spool", &spool)]);
+        marked();
+        let mut files = LegFiles::with_sync(spool.clone(), BUFFER, Box::new(|_| Ok(()))).expect("a thread");
+        files.open_leg(leg, spool.join("leg"), None);
+        let mut header = Vec::new();
+        format::put_header(&mut header);
+        assert_eq!(files.write(leg, header.clone()).len(), 1);
+        files.sync_and_wait();
+        // The open file stays in the old folder, as if another disk was mounted over it. An empty marker accepts the disk.
+        std::fs::rename(&spool, parent.path().join("covered")).expect("renamed");
+        std::fs::create_dir(&spool).expect("made");
+        std::fs::write(spool.join(storage::FILE_NAME), "").expect("written");
+        files.sync_and_wait();
+        assert_eq!(files.write(leg, vec![1; 100]).len(), 1);
+        assert_eq!(std::fs::read(spool.join("leg")).expect("there"), [header, vec![1; 100]].concat());
+        let lost = OsErrno(rustix::io::Errno::NOENT.raw_os_error());
+        assert_eq!((files.take_failure(leg), files.take_rebuild_request()), (Some(lost), true));
     }
 
     /// Somebody removes the file of an earlier process before its leg has a new packet.
