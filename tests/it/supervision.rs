@@ -335,6 +335,29 @@ fn second_service_by_hand_sends_no_message_of_the_first() {
     assert_eq!(status, Some(0), "{said:#?}");
 }
 
+/// The lock on the outbox stands for a disk that is slow under load.
+#[test]
+#[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
+fn alarm_about_a_failed_start_waits_for_a_slow_outbox() {
+    let dir = tempfile::tempdir().unwrap();
+    let config =
+        configuration(dir.path(), "[pyrus]\nenabled = false\n[alerts]\nwebhook_url = \"http://127.0.0.1:1/x\"\n");
+    std::fs::write(dir.path().join("spool"), "a file").unwrap();
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let outbox = rusqlite::Connection::open(dir.path().join("state/outbox.sqlite")).unwrap();
+    outbox.pragma_update(None, "journal_mode", "WAL").unwrap();
+    outbox.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let child = start(&config, &dir.path().join("notify"));
+    // Longer than the last runs of the alarm command and the last messages together, shorter than SQLite waits.
+    std::thread::sleep(Duration::from_millis(4_500));
+    outbox.execute_batch("COMMIT").unwrap();
+    let (status, said) = end(child);
+    assert_eq!(status, Some(1), "{said}");
+    let stored =
+        outbox.query_row("SELECT count(*) FROM outbox WHERE route = 'webhook'", [], |row| row.get::<_, u32>(0));
+    assert_eq!(stored, Ok(1), "the next start sends the alarm: {said}");
+}
+
 #[test]
 #[cfg_attr(not(may_add_namespaces), ignore = "needs root: captures packets")]
 fn unreadable_journal_is_logged_once_and_so_is_its_recovery() {

@@ -17,9 +17,13 @@ pub(super) struct ServiceEnd {
 
 impl ServiceEnd {
     /// Waits for the last runs of the alarm command, and lets the last messages be sent.
+    ///
+    /// After a failure, the alarm about it must reach the outbox. The next start does not raise the alarm again, and a
+    /// slow disk may take seconds to store it.
     pub(super) fn finish(self, runner: AlarmRunner) {
+        let runs = if self.deadline.is_some() { LAST_RUNS } else { STOP_LIMIT };
         let deadline = self.deadline.unwrap_or_else(StopDeadline::begin);
-        runner.join_within(deadline.limit(LAST_RUNS, LAST_MESSAGES));
+        runner.join_within(deadline.limit(runs, LAST_MESSAGES));
         if let Some(sending) = self.sending {
             sending.stop_within(deadline.limit(LAST_MESSAGES, Duration::ZERO));
         }
