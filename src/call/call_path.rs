@@ -239,7 +239,10 @@ impl<'a> CallPath<'a> {
         let called = called_number(leg, plan);
         // Such a softphone may have a name, which is no known extension if no REGISTER was captured.
         let has_letters = |user: &str| user.chars().any(char::is_alphabetic);
-        let may_be_softphone = || sender.same_host(receiver) && called.is_some_and(has_letters);
+        let may_be_softphone = || {
+            let is_pbx = plan.is_visible_program(leg.hop().1);
+            sender.same_host(receiver) && !is_pbx && called.is_some_and(has_letters)
+        };
         let is_for_machine = || plan.is_visible_pbx(receiver) && !plan.names_extension(called) && !may_be_softphone();
         self.party_end(leg) == PartyEnd::Callee
             && !self.is_pickup(leg)

@@ -189,6 +189,9 @@ pub struct LearntFacts {
     /// Hosts of PBXs whose calls to extensions are captured. All are in `pbxs`, too.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub visible_pbxs: Vec<IpAddr>,
+    /// Addresses and ports from which these PBXs have certainly rung extensions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub visible_programs: Vec<Endpoint>,
     /// Hosts from which configured extensions have registered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phones: Vec<IpAddr>,

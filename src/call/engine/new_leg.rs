@@ -5,7 +5,7 @@ use crate::call::engine::{Engine, RestoredLeg};
 use crate::call::event::LegSink;
 use crate::call::id::leg_name;
 use crate::call::keys::{CallKey, LegKey};
-use crate::call::leg::LegDraft;
+use crate::call::leg::{Leg, LegDraft};
 use crate::call::timers::EngineTimer;
 
 /// The reason for which a leg is in a call.
@@ -71,6 +71,8 @@ impl Engine {
         let plan = &self.site.plan;
         let rings_extension = leg.may_have_party() && plan.names_extension(leg.parties.to.as_deref());
         let rings_for_outside = rings_extension && !plan.names_extension(caused.parties.from.as_deref());
+        let is_by_program = rings_for_outside && is_sent_by_pbx(leg, caused);
+        let program = Some(leg.dialog.caller_addr).filter(|_| is_by_program);
         // The machine that received one leg and sent the other is a PBX. So each of its addresses counts as an address
         // of a PBX.
         for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {
@@ -80,5 +82,15 @@ impl Engine {
                 self.site.plan.learn_pbx(host);
             }
         }
+        program.into_iter().for_each(|program| self.site.plan.learn_visible_program(program));
     }
+}
+
+/// Returns whether the program that sent a leg is certainly a PBX. `caused` is the leg on which another host called it.
+///
+/// A proxy keeps the Call-ID. A softphone on the host of the PBX sends its legs to the PBX, unless it was asked to call
+/// another party (REFER, Replaces).
+fn is_sent_by_pbx(leg: &Leg, caused: &Leg) -> bool {
+    let is_asked = leg.join.by() == Some(CorrelationRule::Refer) || leg.correlation_keys.replaces.is_some();
+    !leg.is_branch_of(caused) && !leg.dialog.caller_addr.same_host(leg.dialog.callee_addr) && !is_asked
 }

@@ -28,8 +28,9 @@ pub(crate) struct NumberPlan {
     phones: HashSet<IpAddr>,
     /// Hosts that are known to be PBXs.
     pbxs: HashSet<IpAddr>,
-    /// PBX hosts for which the mirror port shows the PBX's calls to its extensions.
-    ringing: HashSet<IpAddr>,
+    /// PBX hosts for which the mirror port shows the PBX's calls to its extensions. Each has the ports from which it has
+    /// certainly sent such calls.
+    ringing: HashMap<IpAddr, Vec<u16>>,
     country_code: String,
     national_prefix: String,
     international_prefix: String,
@@ -56,7 +57,7 @@ impl NumberPlan {
             registered: HashMap::new(),
             phones: HashSet::new(),
             pbxs: HashSet::new(),
-            ringing: HashSet::new(),
+            ringing: HashMap::new(),
             country_code: digits(&numbers.country_code),
             national_prefix: numbers.national_prefix.clone(),
             international_prefix: numbers.international_prefix.clone(),
@@ -133,7 +134,8 @@ impl NumberPlan {
         LearntFacts {
             shown_machines: Vec::new(),
             pbxs: known(&self.pbxs),
-            visible_pbxs: known(&self.ringing),
+            visible_pbxs: hosts.iter().filter(|host| self.ringing.contains_key(*host)).copied().collect(),
+            visible_programs: hosts.iter().flat_map(|host| self.ringing_programs(*host)).collect(),
             phones: known(&self.phones),
             users,
         }
@@ -143,6 +145,7 @@ impl NumberPlan {
     pub(crate) fn restore_learnt(&mut self, facts: &LearntFacts) {
         facts.pbxs.iter().for_each(|host| self.learn_pbx(Endpoint::new(*host, 0)));
         facts.visible_pbxs.iter().for_each(|host| self.learn_visible_pbx(Endpoint::new(*host, 0)));
+        facts.visible_programs.iter().for_each(|program| self.learn_visible_program(*program));
         self.phones.extend(facts.phones.iter().take(MAX_LEARNED.saturating_sub(self.phones.len())));
         for (user, registrant, registrar) in &facts.users {
             if !self.is_configured_extension(user) {
@@ -162,8 +165,27 @@ impl NumberPlan {
     pub(crate) fn learn_visible_pbx(&mut self, host: Endpoint) {
         self.learn_pbx(host);
         if self.ringing.len() < MAX_LEARNED {
-            self.ringing.insert(host.ip());
+            self.ringing.entry(host.ip()).or_default();
         }
+    }
+
+    /// Learns that the program with this address and port is a visible PBX. Other programs may be on its host, e.g. a
+    /// proxy or a softphone.
+    pub(crate) fn learn_visible_program(&mut self, program: Endpoint) {
+        self.learn_visible_pbx(program);
+        let ports = self.ringing.get_mut(&program.ip());
+        let ports = ports.filter(|ports| ports.len() < MAX_PROGRAMS && !ports.contains(&program.port()));
+        ports.into_iter().for_each(|ports| ports.push(program.port()));
+    }
+
+    /// Returns whether the program with this address and port is certainly a PBX, because it has rung extensions.
+    pub(crate) fn is_visible_program(&self, program: Endpoint) -> bool {
+        self.ringing.get(&program.ip()).is_some_and(|ports| ports.contains(&program.port()))
+    }
+
+    /// Returns the addresses of the programs on a host that have certainly rung extensions.
+    fn ringing_programs(&self, host: IpAddr) -> impl Iterator<Item = Endpoint> {
+        self.ringing.get(&host).into_iter().flatten().map(move |port| Endpoint::new(host, *port))
     }
 
     /// Returns whether a host is known to be a PBX or proxy.
@@ -187,7 +209,7 @@ impl NumberPlan {
     /// Returns whether the mirror port shows the legs between this PBX and its extensions. If it does, and the PBX
     /// answers a call without calling an extension, the PBX itself answered, e.g. with a voice menu.
     pub(crate) fn is_visible_pbx(&self, host: Endpoint) -> bool {
-        self.ringing.contains(&host.ip())
+        self.ringing.contains_key(&host.ip())
     }
 
     /// Returns the direction of a call by its hosts, if its numbers do not show the direction. A call to a PBX is
@@ -342,6 +364,8 @@ fn digits(text: &str) -> String {
 
 /// Maximum number of learnt extensions, and of learnt PBX hosts. No site has so many.
 const MAX_LEARNED: usize = 65_536;
+/// Maximum number of programs of one host that are known to ring extensions. TCP connections have ports of their own.
+const MAX_PROGRAMS: usize = 16;
 /// Minimum number of digits of an international number, with country code. ITU-T E.164 sets no minimum.
 const MIN_E164_DIGITS: usize = 7;
 /// Minimum number of digits of a number after an outside prefix, e.g. 112.

@@ -7,6 +7,7 @@ use callspan::call::record::{CallDirection, CallOutcome, CallRecord, EventKind, 
 use crate::scenarios::leg_ends::{PBX, ends};
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
 use crate::support::playback::play;
+use crate::support::restart::records_with_kill;
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
 
 /// Begins the session in which the PBX sends the sound of a call to a recorder. The recorder has a number like an
@@ -242,6 +243,38 @@ fn a_softphone_with_a_name_on_the_pbx_host_answers_the_call() {
         let record = &call_of(&played, scene, a).record;
         assert_eq!((record.outcome, record.legs.len()), (CallOutcome::Answered, 2), "same host: {is_same_host}");
     }
+}
+
+/// A proxy is on the host of the PBX and calls it by a name. The program that rang 200 is the PBX, so no person has that
+/// name.
+#[test]
+fn a_pbx_with_a_name_behind_its_proxy_is_no_person() {
+    let mut office = Office::new();
+    let mut proxy = office.pbx.clone();
+    office.pbx = ScenePhone { sip: proxy.sip.with_port(5_080), next_port: 20_000, ..proxy.clone() };
+    let b = office.rings_200();
+    let Office { scene, outside, pbx, .. } = &mut office;
+    let [first, second] = [(), ()].map(|()| {
+        let a = scene.leg(outside, &mut proxy, [OUTSIDE, DID]);
+        [a, scene.leg(&mut proxy, pbx, [OUTSIDE, "pbx"])]
+    });
+    for (legs, rung) in [(first, Some(b)), (second, None)] {
+        let legs: Vec<_> = legs.into_iter().chain(rung).collect();
+        legs.iter().for_each(|leg| scene.invite(*leg));
+        scene.wait(1_000);
+        legs.iter().rev().for_each(|leg| _ = scene.answer(*leg));
+        scene.bridge(legs[0], legs[1], 3_000);
+        scene.bye_all(&legs, Side::Caller);
+        scene.wait(60_000);
+    }
+    let played = play(scene);
+    assert_eq!(call_of(&played, scene, first[0]).record.outcome, CallOutcome::Answered);
+    let record = &call_of(&played, scene, second[0]).record;
+    assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Abandoned, None));
+    let killed = scene.now() - 62_000;
+    let restarted = records_with_kill(&scene.packets(), scene.now(), killed);
+    let restarted = restarted.iter().find(|other| other.id == record.id).expect("the second call");
+    assert_eq!(facts(restarted), facts(record));
 }
 
 /// A proxy is on the host of the PBX, and its hop has another Call-ID. The voice mail answers, because 200 does not.
