@@ -234,7 +234,7 @@ impl StreamStats {
         // would be a restart of the sender.
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let passed = time.0.wrapping_sub(self.highest_time.0);
-        if self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
+        if ahead != 0 && self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
             self.advance(u64::from(ahead), time);
             return PacketArrival::InOrder;
         }

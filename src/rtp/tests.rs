@@ -166,6 +166,18 @@ fn restart_with_equal_numbers_after_silence_is_not_a_duplicate() {
 }
 
 #[test]
+fn late_copy_of_the_newest_packet_ends_no_run() {
+    let mut s = StreamStats::default();
+    // The stream pauses for 4 s after packet 100. In the pause, packet 100 arrives once more.
+    let copy = (100, 100);
+    feed(&mut s, (0..=100).map(|i| (i as u16, i)));
+    s.handle(Timestamp::from_secs(4), SequenceNumber(copy.0), RtpTime(copy.1 * 160), 8_000);
+    feed(&mut s, (300..400).map(|i| ((i - 199) as u16, i)));
+    assert_eq!((s.lost(), s.restarts()), (0, 0));
+    assert!(s.has_seen(SequenceNumber(99), RtpTime(99 * 160)), "the recent packets are still known");
+}
+
+#[test]
 fn jump_is_confirmed_by_a_second_packet() {
     let mut s = StreamStats::default();
     feed(&mut s, (0..10).map(|i| (i as u16, i)));
@@ -246,6 +258,18 @@ proptest! {
         let mut s = StreamStats::default();
         let n = packets.len() as u64;
         feed(&mut s, packets);
+        prop_assert_eq!(s.packets() + s.duplicates(), n);
+    }
+
+    #[test]
+    fn any_pauses_and_repetitions_are_counted_without_panic(
+        packets in prop::collection::vec((0..6_000i64, 0..4u16, 0..3u32), 0..300),
+    ) {
+        let (mut s, mut at, n) = (StreamStats::default(), 0, packets.len() as u64);
+        for (pause_ms, sequence, slot) in packets {
+            at += pause_ms;
+            s.handle(Timestamp::from_micros(at * 1_000), SequenceNumber(sequence), RtpTime(slot * 160), 8_000);
+        }
         prop_assert_eq!(s.packets() + s.duplicates(), n);
     }
 
