@@ -20,7 +20,8 @@ impl Engine {
 
     fn handle_rtp_packet(&mut self, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>, sink: &mut dyn LegSink) {
         let flow = datagram.flow();
-        let route = match self.table.route(flow) {
+        let known = self.table.route(flow);
+        let route = match known {
             Some(route) => route,
             None => match self.resolve_route(flow, packet.ssrc) {
                 Some(route) => self.cache_route(flow, route),
@@ -36,6 +37,10 @@ impl Engine {
             },
         };
         self.deliver_packet(route, datagram, packet, sink);
+        if known.is_none() {
+            // The other side may have sent its first packets to the source of this flow, which nobody announced.
+            self.deliver_early_media(&[flow.src], sink);
+        }
     }
 
     /// Continues a dialog that ended by a media timeout, if the packet belongs to it. Returns the route of the packet;

@@ -85,6 +85,8 @@ impl Engine {
     ///    side.
     /// 5. An address that a stream with the same SSRC has used on a leg. The stream goes on after the other party has
     ///    moved its media, and the mirror has missed the message about it.
+    /// 6. As the destination: an address that nobody announced, from which a side sends. The other side answers the
+    ///    packets that it receives (symmetric RTP, RFC 4961), from another address than it announced.
     pub(super) fn resolve_route(&self, flow: Flow, ssrc: Ssrc) -> Option<FlowRoute> {
         let queries = [KnownEnd::Destination, KnownEnd::Source].map(|known| FlowQuery { flow, ssrc, known });
         let announced = |query: &FlowQuery| self.best_route(self.table.media().announced().at(query.near()), query);
@@ -104,6 +106,11 @@ impl Engine {
             let continued: Vec<MediaReceiver> = known.filter(|r| self.has_stream_at(r.slot, query)).copied().collect();
             if self.is_one_call(&continued) { self.best_route(&continued, query) } else { None }
         };
+        let answered = |query: &FlowQuery| {
+            let known = self.table.media().heard().at(query.near());
+            let senders: Vec<MediaReceiver> = known.iter().filter(|r| self.sends_from(r, query)).copied().collect();
+            if self.is_one_call(&senders) { self.best_route(&senders, query) } else { None }
+        };
         let [to, from] = &queries;
         announced(to)
             .or_else(|| announced(from))
@@ -115,6 +122,7 @@ impl Engine {
             .or_else(|| unplaced(from))
             .or_else(|| heard(to))
             .or_else(|| heard(from))
+            .or_else(|| answered(to))
     }
 
     /// Returns the sides of legs in `known` to which a flow may belong. A side that already has media at an announced
@@ -199,6 +207,17 @@ impl Engine {
         let end = |s: &RtpStream| if query.known == KnownEnd::Source { s.src } else { s.dst };
         let is_it = |s: &RtpStream| s.ssrc == query.ssrc && end(s) == query.near();
         self.table.leg(slot).is_some_and(|leg| leg.media.streams().iter().any(is_it))
+    }
+
+    /// Returns whether a side of a leg sends media from the destination of the flow, while the leg has no media of the
+    /// other side.
+    fn sends_from(&self, receiver: &MediaReceiver, query: &FlowQuery) -> bool {
+        let is_sent_from = |s: &RtpStream| s.sender == receiver.side && s.src == query.near();
+        self.table.leg(receiver.slot).is_some_and(|leg| {
+            let streams = leg.media.streams();
+            streams.iter().any(is_sent_from)
+                && streams.iter().all(|s| s.sender == receiver.side || s.src == query.far())
+        })
     }
 
     /// Returns the call of a leg, and the leg's priority in the choice of the leg to which a flow belongs. Returns

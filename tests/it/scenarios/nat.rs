@@ -99,27 +99,64 @@ const NAT_CALLS: [NatCall<'_>; 7] = [
     },
 ];
 
+/// Calls with media whose addresses are not announced. Only the packets of the other direction show where they belong.
+const ANSWERING_CALLS: [NatCall<'_>; 2] = [
+    NatCall {
+        name: "private telephone, public PBX that sends from another port",
+        sip: ["192.0.2.50:40101", "198.51.100.10:5060"],
+        announced: ["192.168.1.2:5004", "198.51.100.10:16000"],
+        sends: [("192.0.2.50:51000", "198.51.100.10:16000"), ("198.51.100.10:16010", "192.0.2.50:51000")],
+    },
+    NatCall {
+        name: "private telephone, public PBX that sends from another host",
+        sip: ["192.0.2.50:40101", "198.51.100.10:5060"],
+        announced: ["192.168.1.2:5004", "198.51.100.10:16000"],
+        sends: [("192.0.2.50:51000", "198.51.100.10:16000"), ("198.51.100.11:16000", "192.0.2.50:51000")],
+    },
+];
+
+/// Plays a call of 2 s. Both voices must be heard on their sides. If `early` is true, media begins before the 2xx. The
+/// second direction begins `apart_ms` before the first.
+fn heard_call(call: &NatCall<'_>, early: bool, apart_ms: i64) -> PlayedScene {
+    let mut scene = Scene::new();
+    let dialog = call.begin(&mut scene);
+    scene.invite(dialog);
+    if early {
+        scene.progress(dialog);
+        scene.rtp(&call.flows(), 600);
+    }
+    scene.answer(dialog);
+    let [first, second] = call.flows();
+    scene.rtp(&[second], apart_ms);
+    let talks = scene.now();
+    scene.rtp(&[first, second], 2_000);
+    let ended = scene.bye(dialog, Side::Caller);
+    let played = play(&scene);
+    hears(played.only(), (1, 2), talks, ended);
+    played
+}
+
 #[test]
 fn media_behind_nat_is_heard_on_its_side() {
     for call in NAT_CALLS.iter().flat_map(|call| [call.reversed().reversed(), call.reversed()]) {
         // Media begins with the 2xx, or before it, or each direction begins at another time.
         for (early, apart_ms) in [(false, 0), (true, 0), (false, 400)] {
-            let mut scene = Scene::new();
-            let dialog = call.begin(&mut scene);
-            scene.invite(dialog);
-            if early {
-                scene.progress(dialog);
-                scene.rtp(&call.flows(), 600);
-            }
-            scene.answer(dialog);
-            let [first, second] = call.flows();
-            scene.rtp(&[second], apart_ms);
-            let talks = scene.now();
-            scene.rtp(&[first, second], 2_000);
-            let ended = scene.bye(dialog, Side::Caller);
-            let played = play(&scene);
-            hears(played.only(), (1, 2), talks, ended);
+            let played = heard_call(&call, early, apart_ms);
             assert_eq!(played.counters.rtp_unclaimed, 0, "{}", call.name);
+        }
+    }
+}
+
+#[test]
+fn media_from_an_unknown_address_to_the_sender_of_the_call_is_heard() {
+    for call in ANSWERING_CALLS.iter().flat_map(|call| [call.reversed().reversed(), call.reversed()]) {
+        for (early, apart_ms) in [(false, 0), (true, 0), (false, 400)] {
+            let played = heard_call(&call, early, apart_ms);
+            // Packets that came before a packet of the other direction are part of the call, too.
+            let sides = &played.only().record.sides;
+            let packets = sides.caller.packets + sides.callee.packets;
+            let sent = (2 * 2_000 + if early { 2 * 600 } else { apart_ms }) / 20;
+            assert_eq!(packets, sent as u64, "{}", call.name);
         }
     }
 }
