@@ -27,5 +27,5 @@ pub(crate) mod verdict;
 pub mod verify;
 
 pub use publish::digest;
-pub(crate) use publish::{give_to_owner_of_folder, make_private_folder};
+pub(crate) use publish::{create_private, give_to_owner_of_folder, make_private_folder};
 pub use recorder::{FolderLayout, Recorder};

@@ -14,6 +14,7 @@ use crate::delivery::CallProgress;
 use crate::journal::{CallStage, LegRow};
 use crate::ops::alarm_cause::AlarmCause;
 use crate::ops::notify;
+use crate::recording::create_private;
 use crate::service::clock::wall_clock;
 use crate::spool::LegStore as _;
 use crate::spool::scrub::scrub;
@@ -176,7 +177,8 @@ fn note_spools(call: &mut EndedCall) {
 /// Copies the spool file of a leg to `kept`, and removes keys and passwords from the signalling.
 pub(super) fn keep_packets(spool: &Path, kept: &Path) -> std::io::Result<()> {
     let part = kept.with_extension("pcapng.part");
-    scrub(spool, &part).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
+    let file = create_private(&part)?;
+    scrub(spool, file).and_then(|()| std::fs::rename(&part, kept)).inspect_err(|_| {
         let _ = std::fs::remove_file(&part); // removes the incomplete copy
     })?;
     // The original spool is removed next. So the copy must be on the disk under its new name before that.

@@ -10,15 +10,14 @@ use std::path::Path;
 
 use super::format;
 
-/// Writes a copy of a spool without keys and passwords. An incomplete block at the end is left out.
+/// Writes a copy of a spool without keys and passwords into the empty file `to`. An incomplete block at the end is left
+/// out.
 ///
 /// # Errors
 /// Fails if a file cannot be read or written.
-pub(crate) fn scrub(from: &Path, to: &Path) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt as _;
+pub(crate) fn scrub(from: &Path, to: File) -> io::Result<()> {
     let mut input = BufReader::with_capacity(BUFFER_BYTES, File::open(from)?);
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-    let mut output = BufWriter::with_capacity(BUFFER_BYTES, file);
+    let mut output = BufWriter::with_capacity(BUFFER_BYTES, to);
     let mut block = Vec::new();
     while read_block(&mut input, &mut block)? {
         match block_type(&block) {
@@ -142,7 +141,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a folder");
         let (from, to) = (dir.path().join("a"), dir.path().join("b"));
         std::fs::write(&from, bytes).expect("written");
-        scrub(&from, &to).expect("readable");
+        scrub(&from, File::create(&to).expect("made")).expect("readable");
         std::fs::read(&to).expect("written")
     }
 

@@ -27,6 +27,11 @@ fn call_that_root_renders_again_is_private_and_stays_with_the_service() {
     let record = delivered(&place, &station.journal);
     station.stop();
     let folders = [&place.config.spool.dir, &place.config.journal.dir, &place.config.recording.dir];
+    // As if the first rendering had failed.
+    let kept =
+        below(&place.config.recording.dir).into_iter().find(|path| path.extension().is_some_and(|e| e == "pcapng"));
+    let (kept, leg) = (kept.expect("keep_pcap is set"), record.legs[0].spool.as_ref().expect("a leg with packets"));
+    std::fs::rename(&kept, place.config.spool.dir.join(format!("{leg}.pcapng.failed"))).expect("renamed");
     for path in folders.into_iter().flat_map(|folder| everything(folder)) {
         chown(path, Some(NOBODY), Some(NOBODY)).expect("root may");
     }
@@ -46,7 +51,7 @@ fn call_that_root_renders_again_is_private_and_stays_with_the_service() {
     shell.args(["-c", "umask 0000; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_callspan"), "calls", "render", &record.id]);
     let output = shell.arg("-c").arg(&config).env_remove("CALLSPAN_LOG").output().expect("sh runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    for path in &made {
+    for path in made.iter().chain([&kept]) {
         let file = std::fs::metadata(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert_eq!((file.permissions().mode() & 0o777, file.uid()), (0o600, NOBODY), "{}", path.display());
     }
