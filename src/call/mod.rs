@@ -60,7 +60,7 @@ pub mod negotiation;
 pub mod numbers;
 pub mod party;
 pub mod pause;
-mod payload_judge;
+pub(crate) mod payload_judge;
 pub(crate) mod phrasebook;
 pub(crate) mod reason_ru;
 pub mod record;

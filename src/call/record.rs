@@ -212,7 +212,8 @@ text_enum! {
         Undecodable = "undecodable",
         /// A side can be heard, but a part of its packets could not be decrypted.
         EncryptedPart = "encrypted_part",
-        /// A side can be heard, but a part of its packets had a codec without a decoder.
+        /// A side can be heard, but a part of its packets had a codec without a decoder, or a payload type that nobody
+        /// announced.
         UnknownCodecPart = "unknown_codec_part",
         /// Packets arrived too late to be played.
         Late = "late",

@@ -270,7 +270,9 @@ fn silence_reason(side: &str, facts: &SideFacts, spool_loss: Option<&str>) -> St
 fn unknown_codec_name(reason: &UndecodableReason) -> Option<String> {
     match reason {
         UndecodableReason::UnknownCodec(name) => Some(format!("codec {name}")),
-        UndecodableReason::UnknownPayloadType(pt) => Some(format!("payload type {pt}, which no SDP announced")),
+        UndecodableReason::UnknownPayloadType(pt) | UndecodableReason::UnannouncedChange(pt) => {
+            Some(format!("payload type {pt}, which no SDP announced"))
+        }
         _ => None,
     }
 }

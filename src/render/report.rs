@@ -13,6 +13,9 @@ pub enum UndecodableReason {
     UnknownCodec(String),
     /// No session description announced this payload type.
     UnknownPayloadType(PayloadType),
+    /// A stream with sound changed to a payload type that no session description announced. Packets that are short
+    /// enough to be telephone-events (RFC 4733) do not count.
+    UnannouncedChange(PayloadType),
     /// The stream cannot be decrypted, for this reason.
     Encrypted(UndecryptableReason),
     /// The capture truncated the packet, or its header contradicts its length.

@@ -454,7 +454,7 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
         (ProblemKind::CutBySnaplen, count(&UndecodableReason::Cut)),
         (ProblemKind::Undecodable, count(&UndecodableReason::Damaged)),
         (ProblemKind::EncryptedPart, missing(|reason| matches!(reason, UndecodableReason::Encrypted(_)))),
-        (ProblemKind::UnknownCodecPart, missing(|reason| matches!(reason, UndecodableReason::UnknownCodec(_)))),
+        (ProblemKind::UnknownCodecPart, missing(is_unknown_codec)),
         (ProblemKind::Late, sum(|side| side.late)),
         (ProblemKind::BrokenStamps, sum(|side| side.broken_stamps)),
         (ProblemKind::ScatteredStamps, sum(|side| side.scattered)),
@@ -481,6 +481,11 @@ pub(crate) const fn missing_spool() -> CallProblem {
 fn missing_part(side: &SideReport, is_it: fn(&UndecodableReason) -> bool) -> u64 {
     let packets = side.silent.iter().filter(|(reason, _)| is_it(reason)).map(|(_, count)| count).sum();
     if packets >= MIN_MISSING_PACKETS && SideFacts::from(side).is_heard() { packets } else { 0 }
+}
+
+/// Returns whether packets give no sound because their codec is unknown, or has no decoder.
+const fn is_unknown_codec(reason: &UndecodableReason) -> bool {
+    matches!(reason, UndecodableReason::UnknownCodec(_) | UndecodableReason::UnannouncedChange(_))
 }
 
 /// Returns the facts for the verdict that the record contains. The facts that only rendering finds are still missing.

@@ -4,6 +4,7 @@ use super::*;
 use crate::call::decision::Decision;
 use crate::call::event::LegId;
 use crate::call::record::{CallVerdict, LegRecord};
+use crate::net::PayloadType;
 use crate::spool::LegSource;
 use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use std::collections::HashMap;
@@ -155,7 +156,7 @@ fn rendered_leg_is_the_last_that_is_read() {
 #[test]
 fn each_problem_that_rendering_finds_is_removed_before_the_next_rendering() {
     use crate::render::UndecryptableReason::DtlsSrtp;
-    let unknown = UndecodableReason::UnknownCodec("X".to_owned());
+    let unknown = UndecodableReason::UnannouncedChange(PayloadType(99));
     let reasons = [UndecodableReason::Cut, UndecodableReason::Damaged, UndecodableReason::Encrypted(DtlsSrtp), unknown];
     let quirks = [
         PayloadQuirk::AmrAlignment,

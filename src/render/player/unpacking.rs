@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::redundancy::UnpackedPayload;
 use super::{FormatDecoder, PacketContent, StreamInputs, StreamPlayer};
 use crate::call::decision::{PayloadFormat, SrtpContext};
+use crate::call::payload_judge::MAX_EVENT_BYTES;
 use crate::codec::{Codec, SilenceBehavior};
 use crate::net::PayloadType;
 use crate::render::codec;
@@ -82,7 +83,7 @@ impl StreamPlayer {
         };
         payload.clear();
         payload.extend_from_slice(body);
-        let format = format.ok_or(UndecodableReason::UnknownPayloadType(pt))?;
+        let format = format.ok_or_else(|| self.unknown_payload_type(pt, payload.len()))?;
         if format.is(Codec::Red) {
             return self.unpack_red(&payload, known, format, sample_rate);
         }
@@ -90,6 +91,15 @@ impl StreamPlayer {
         let decoder = self.working_decoder(pt, format, sample_rate)?;
         self.begin_straight_run(pt, known, decoder);
         Ok(UnpackedPayload { content: PacketContent::Sound { decoder, payload }, redundant: Vec::new() })
+    }
+
+    /// Returns why a payload of `len` bytes, with a payload type that nobody announced, gives no sound.
+    fn unknown_payload_type(&self, pt: PayloadType, len: usize) -> UndecodableReason {
+        if len <= MAX_EVENT_BYTES || self.decoders.iter().all(|known| known.decoder.is_none()) {
+            UndecodableReason::UnknownPayloadType(pt)
+        } else {
+            UndecodableReason::UnannouncedChange(pt)
+        }
     }
 
     /// Decrypts a packet into `plain` with the keys from before the encryption ended. Returns true on success. After

@@ -596,6 +596,20 @@ fn undecodable_packets_are_silent_and_counted_by_reason() {
 }
 
 #[test]
+fn change_to_an_unannounced_payload_type_is_a_reason_of_its_own() {
+    let mut spool = started();
+    let mut caller = TestSender::new(&mut spool, Side::Caller);
+    let mut callee = TestSender::new(&mut spool, Side::Callee);
+    caller.talk(&mut spool, 100.0, 10);
+    callee.talk(&mut spool, 100.0, 20);
+    caller.pt = 99;
+    caller.talk(&mut spool, 300.0, 10);
+    let (_, report, _) = rendered(&ended(spool, 1_000.0));
+    assert_eq!(report.sides[0].silent, [(UndecodableReason::UnannouncedChange(PayloadType(99)), 10)].into());
+    assert_eq!(report.sides[1].silent, [].into());
+}
+
+#[test]
 fn wideband_side_makes_recording_wideband_and_narrowband_side_keeps_positions() {
     let mut spool = started();
     let mut caller = TestSender::new(&mut spool, Side::Caller);
