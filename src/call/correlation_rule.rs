@@ -120,20 +120,13 @@ correlation_rules! {
 }
 
 impl CorrelationRule {
-    /// Returns whether the rule joins legs by their numbers and times. Media content may prove such a join wrong.
+    /// Returns whether the rule joins legs only by their hosts, numbers and times. Two strangers may have all of them in
+    /// common, so sound may prove such a join wrong.
+    ///
+    /// This holds for every weak rule, and for the strong rules that compare nothing else.
     pub(crate) const fn rests_on_numbers(self) -> bool {
-        self.needs_common_host()
-            || matches!(
-                self,
-                Self::AnotherDevice
-                    | Self::TriedAgain
-                    | Self::ClickToCall
-                    | Self::NewestUnserved
-                    | Self::MachinePair
-                    | Self::AgreeingNumbers
-                    | Self::LateCause
-                    | Self::LateSibling
-            )
+        matches!(self.strength(), EvidenceStrength::Weak)
+            || matches!(self, Self::AnotherDevice | Self::OnwardBoth | Self::MachinePair)
     }
 
     /// Returns whether media content may prove a join by this rule wrong. This holds for joins by numbers. It also

@@ -23,8 +23,14 @@ impl LegJoin {
         self.by = by;
     }
 
-    /// Returns whether the join is weak, i.e. based on numbers alone and not confirmed.
-    pub(crate) fn is_weak(&self) -> bool {
+    /// Returns whether a rule about hosts, numbers and times joined the leg to its call. The sound of the leg may show
+    /// that the leg belongs to another call.
+    pub(crate) fn rests_on_numbers(&self) -> bool {
+        self.by.is_some_and(CorrelationRule::rests_on_numbers)
+    }
+
+    /// Returns whether the join is provisional: the legs share no host, and no other rule has confirmed the join.
+    pub(crate) fn is_provisional(&self) -> bool {
         self.by == Some(CorrelationRule::AgreeingNumbers) && self.confirmed_by.is_none()
     }
 

@@ -269,7 +269,7 @@ impl Correlator<'_> {
     /// Compares two legs: a leg that joined its call by numbers alone, and the leg that caused it. Returns whether both
     /// were answered, or ended, at the same time.
     fn compare_moments(&self, leg: &Leg) -> MomentComparison {
-        let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.join.is_weak()) else {
+        let Some((answered, _)) = leg.dialog.answered.filter(|_| leg.join.is_provisional()) else {
             return MomentComparison::Open;
         };
         let own = leg.call();

@@ -144,6 +144,7 @@ impl Correlator<'_> {
 
     /// Returns the legs joined by numbers alone (doubtful legs) because of which the group may have the sound of
     /// another call. Either they belong to the group, or they belong to the recorded group and this group caused them.
+    /// Nothing need have caused them, e.g. if the PBX called both parties.
     pub(super) fn doubts_about<'a>(
         &'a self,
         group: &'a SoundGroup<'_>,
@@ -151,7 +152,9 @@ impl Correlator<'_> {
         doubts: &'a [DoubtfulLeg],
     ) -> impl Iterator<Item = &'a DoubtfulLeg> {
         let is_caused_by_group = move |doubt: &DoubtfulLeg| {
-            self.table.leg(doubt.key).is_some_and(|effect| group.members().any(|cause| is_caused_by(effect, cause)))
+            let is_caused = |effect: &Leg| group.members().any(|cause| is_caused_by(effect, cause));
+            let has_no_cause = |effect: &Leg| self.causes_of(effect).next().is_none();
+            self.table.leg(doubt.key).is_some_and(|effect| is_caused(effect) || has_no_cause(effect))
         };
         doubts.iter().filter(move |doubt| {
             doubt.concerns(group, recorded) || doubt.concerns(recorded, group) && is_caused_by_group(doubt)

@@ -64,7 +64,7 @@ impl Correlator<'_> {
         let is_caused = |leg: &Leg| {
             let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
             let called_by_cause = || self.causes_of(leg).any(|cause| same_number(cause.parties.to.as_deref(), new.to));
-            self.tie_of(leg).is_some_and(LegJoin::is_weak)
+            self.tie_of(leg).is_some_and(LegJoin::is_provisional)
                 && leg.lived_at(draft.at)
                 && draft.at.distance(leg.created_at) <= CLOCK_SKEW
                 && leg.hop().0.same_host(receiver)

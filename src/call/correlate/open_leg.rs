@@ -64,7 +64,7 @@ impl Correlator<'_> {
         let is_ambiguous = subject.leg.join.is_ambiguous();
         let is_separate = is_ambiguous && self.is_root(subject.leg);
         match CallChoice::between(evidence) {
-            CallChoice::Join(e) if e.call == own && subject.leg.join.is_weak() => {
+            CallChoice::Join(e) if e.call == own && subject.leg.join.is_provisional() => {
                 vec![Command::Confirm { leg, by: e.rule }]
             }
             CallChoice::Nothing => Vec::new(),

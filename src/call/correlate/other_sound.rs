@@ -11,7 +11,6 @@ use std::time::Duration;
 use crate::call::correlate::Correlator;
 use crate::call::correlate::sound_group::{LEAST_SOUND, SoundGroup, common_time, is_conversation};
 use crate::call::correlate::tie::are_answered_together;
-use crate::call::correlation_rule::EvidenceStrength;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
@@ -96,8 +95,7 @@ impl Correlator<'_> {
     /// `anchor`, and the telephone on `leg` answered at another moment. Both telephones must talk at the same time for
     /// some seconds.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
-        let is_weak =
-            leg.join.by().is_some_and(|by| by.strength() == EvidenceStrength::Weak) && !leg.join.is_confirmed();
+        let is_weak = leg.join.rests_on_numbers() && !leg.join.is_confirmed();
         let pbx = leg.machines().0;
         let is_with_anchor = |l: &Leg| are_answered_together(l, anchor);
         let is_operator = |other: &Leg| {

@@ -87,8 +87,8 @@ impl Correlator<'_> {
         let is_ambiguous = leg.join.is_ambiguous();
         match (leg.dialog.answered, leg.dialog.ended()) {
             (Some((at, _)), _) | (None, Some((at, _))) if is_ambiguous => Some(at + PBX_REACTION + CLOCK_SKEW),
-            (Some(_), Some((at, _))) if leg.join.is_weak() && leg.has_media() => Some(at + END_WINDOW),
-            (Some((at, _)), _) if leg.join.is_weak() => Some(at + PAIR_WINDOW),
+            (Some(_), Some((at, _))) if leg.join.is_provisional() && leg.has_media() => Some(at + END_WINDOW),
+            (Some((at, _)), _) if leg.join.is_provisional() => Some(at + PAIR_WINDOW),
             (Some((at, _)), _) if leg.dials_code() || self.forwarded_callers(leg).next().is_some() => {
                 Some(at + PAIR_WINDOW)
             }

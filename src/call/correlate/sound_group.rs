@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use crate::call::correlate::tie::{is_end_of, machine_between, pass_through};
 use crate::call::correlation_keys::same_number;
-use crate::call::correlation_rule::EvidenceStrength;
 use crate::call::keys::LegKey;
 use crate::call::leg::Leg;
 use crate::net::Endpoint;
@@ -127,13 +126,12 @@ impl<'a> SoundGroup<'a> {
             && is_compared
     }
 
-    /// Returns whether only telephone numbers joined the two groups of legs to one call. Of the oldest legs of both
-    /// groups, the younger must have joined the call by a weak rule.
+    /// Returns whether only telephone numbers joined the two groups of legs to one call. A rule about numbers must have
+    /// joined the younger of the oldest legs of both groups.
     fn is_weakly_tied(&self, other: &Self) -> bool {
         let first = |group: &Self| group.members().min_by_key(|leg| (leg.created_at, leg.id));
         let younger = [first(self), first(other)].into_iter().flatten().max_by_key(|leg| (leg.created_at, leg.id));
-        let by = younger.and_then(|leg| leg.join.by());
-        by.is_some_and(|by| by.strength() == EvidenceStrength::Weak)
+        younger.is_some_and(|leg| leg.join.rests_on_numbers())
     }
 
     /// Returns whether legs of both groups use a common codec. Without one, their bytes differ even if the sound is the

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 
 use crate::call::correlate::{Correlator, PBX_REACTION};
 use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength};
-use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
+use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::call::leg_join::LegJoin;
@@ -31,11 +31,11 @@ impl Correlator<'_> {
         Some(if is_later { &first.join } else { &leg.join })
     }
 
-    /// Returns whether only a weak rule ties a leg to its call, and no other evidence has confirmed it. Answers or ends
-    /// at the same time confirm nothing here, because two calls may be answered together by chance.
+    /// Returns whether only hosts, numbers and times tie a leg to its call, and no other evidence has confirmed it.
+    /// Answers or ends at the same time confirm nothing here, because two calls may be answered together by chance.
     pub(super) fn is_tied_weakly(&self, leg: &Leg) -> bool {
         let tie = self.tie_of(leg).filter(|tie| !tie.is_confirmed() || is_confirmed_by_moments(tie));
-        tie.and_then(LegJoin::by).is_some_and(|by| by.strength() == EvidenceStrength::Weak)
+        tie.is_some_and(LegJoin::rests_on_numbers)
     }
 
     /// Returns whether a leg and the leg that caused it share only one number, and nothing else confirms the join.

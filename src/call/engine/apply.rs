@@ -243,7 +243,7 @@ impl Engine {
         self.resolve_ambiguous_leg(slot, sink);
         // A leg that joined its call by numbers alone is reviewed twice: after its answer and after its end. So the
         // next review is scheduled here.
-        if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.join.is_weak()) {
+        if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.join.is_provisional()) {
             leg.join.set_reviewed(false);
             self.schedule_answer_review(slot);
         }

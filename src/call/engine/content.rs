@@ -8,7 +8,6 @@ use std::time::Duration;
 use crate::call::content::{
     ContentFindings, ContentIndex, ProvenRelay, SketchedVoice, StreamEnds, StreamWatch, USUAL_WATCH,
 };
-use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::Decision;
 use crate::call::engine::{Engine, StreamRef};
 use crate::call::event::LegSink;
@@ -254,13 +253,11 @@ impl Engine {
         self.kept.content.listen_at = Timestamp::from_nanos(round.saturating_add(1).saturating_mul(pause_ns));
         let is_open = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_none();
         let is_lone = |leg: &Leg| self.table.is_lone(leg.call());
-        let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.join.is_weak()));
+        let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.join.is_provisional()));
         let alone: Vec<LegKey> = legs.map(|(slot, _)| slot).collect();
-        let rests_on_numbers = |leg: &Leg| leg.join.by().is_some_and(CorrelationRule::rests_on_numbers);
-        let unproven = self
-            .table
-            .legs()
-            .filter(|(_, leg)| is_open(leg) && !is_lone(leg) && rests_on_numbers(leg) && !leg.join.is_confirmed());
+        let unproven = self.table.legs().filter(|(_, leg)| {
+            is_open(leg) && !is_lone(leg) && leg.join.rests_on_numbers() && !leg.join.is_confirmed()
+        });
         let mut calls: Vec<CallKey> = unproven.map(|(_, leg)| leg.call()).collect();
         calls.sort_unstable();
         calls.dedup();

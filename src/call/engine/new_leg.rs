@@ -61,7 +61,7 @@ impl Engine {
     /// Learns that the sender of this leg is a PBX, if it received another leg of the same call from another host.
     fn learn_pbx(&mut self, slot: LegKey) {
         let Some(leg) = self.table.leg(slot) else { return };
-        if leg.join.is_weak() {
+        if leg.join.is_provisional() {
             return;
         }
         let (own, Some(call)) = (leg.machines().0, self.table.call(leg.call())) else { return };

@@ -9,7 +9,7 @@ use crate::support::restart::records_with_kill;
 use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePacket, ScenePhone, sdp};
 
 /// Host of the office's PBX.
-const PBX_HOST: u8 = 9;
+pub(super) const PBX_HOST: u8 = 9;
 
 /// Returns an office whose PBX changes the bytes of all voices.
 pub(super) fn office() -> Office {

@@ -37,6 +37,7 @@ mod roles;
 mod rules;
 mod shared_hosts;
 mod sites;
+mod strangers;
 mod topology;
 mod transfers;
 mod variations;
