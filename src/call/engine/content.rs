@@ -62,6 +62,7 @@ impl Engine {
         }
         if is_answered && !was_answered {
             self.watch_call(call);
+            self.watch_possible_calls_of(slot);
             self.outline_doubtful_call(call);
         } else {
             self.watch_leg(slot);
@@ -73,6 +74,27 @@ impl Engine {
         for slot in self.table.keys_of(conversation).to_vec() {
             self.watch_leg(slot);
         }
+    }
+
+    /// Begins to compare the voices of other calls again when a leg was answered to whose call no rule leads for certain.
+    /// These are the calls to which the leg could belong. If it is alone in its call, these are also other such calls
+    /// from which a PBX may have sent it.
+    ///
+    /// E.g. a caller waits in a queue, and the comparison of the music is over when a telephone answers.
+    fn watch_possible_calls_of(&mut self, slot: LegKey) {
+        let Some(leg) = self.table.leg(slot) else { return };
+        let (sender, receiver) = leg.machines();
+        // A PBX passes sound on from a leg that it received to a leg that it sent. So the two legs do not begin at one
+        // host, nor end at one host.
+        let may_share = |other: &Leg| {
+            let (other_sender, other_receiver) = other.machines();
+            !other_sender.same_host(sender) && !other_receiver.same_host(receiver)
+        };
+        let is_lone = self.table.is_lone(leg.call());
+        let lone = self.lone_legs().filter(|(_, other)| is_lone && may_share(other)).map(|(key, _)| key);
+        let (lone, calls): (Vec<LegKey>, Vec<CallKey>) = (lone.collect(), leg.join.alternatives().to_vec());
+        lone.into_iter().for_each(|key| self.watch_leg(key));
+        calls.into_iter().for_each(|call| self.watch_call(call));
     }
 
     /// Begins to compare the voices of a leg again after a restart, if they were being compared when the earlier
@@ -238,6 +260,19 @@ impl Engine {
                 self.store_call(call, sink);
             }
         }
+        if calls[0] == calls[1] {
+            [relay.cause.key, relay.effect.key].into_iter().for_each(|slot| self.resolve_by_content(slot, sink));
+        }
+    }
+
+    /// Records that a leg certainly belongs to its call, because it carries the sound of the call. From now on, the
+    /// moment at which it was answered decides nothing.
+    fn resolve_by_content(&mut self, slot: LegKey, sink: &mut dyn LegSink) {
+        if let Some(leg) = self.table.leg_mut(slot).filter(|leg| leg.join.is_ambiguous()) {
+            leg.join.resolve();
+            self.table.forget_unresolved(slot);
+            self.store_assignment(slot, sink);
+        }
     }
 
     /// Restarts comparisons of voices at fixed intervals, so that a match is found even if the first comparison found
@@ -251,12 +286,9 @@ impl Engine {
         let pause_ns = LISTEN_PAUSE.as_nanos() as i64;
         let round = self.clock.now.as_nanos().div_euclid(pause_ns);
         self.kept.content.listen_at = Timestamp::from_nanos(round.saturating_add(1).saturating_mul(pause_ns));
-        let is_open = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_none();
-        let is_lone = |leg: &Leg| self.table.is_lone(leg.call());
-        let legs = self.table.legs().filter(|(_, leg)| is_open(leg) && (is_lone(leg) || leg.join.is_provisional()));
-        let alone: Vec<LegKey> = legs.map(|(slot, _)| slot).collect();
+        let alone: Vec<LegKey> = self.lone_legs().map(|(slot, _)| slot).collect();
         let unproven = self.table.legs().filter(|(_, leg)| {
-            is_open(leg) && !is_lone(leg) && leg.join.rests_on_numbers() && !leg.join.is_confirmed()
+            talks(leg) && !self.table.is_lone(leg.call()) && leg.join.rests_on_numbers() && !leg.join.is_confirmed()
         });
         let mut calls: Vec<CallKey> = unproven.map(|(_, leg)| leg.call()).collect();
         calls.sort_unstable();
@@ -264,6 +296,17 @@ impl Engine {
         alone.into_iter().for_each(|slot| self.watch_leg(slot));
         calls.into_iter().for_each(|call| self.watch_call(call));
     }
+
+    /// Returns the answered live legs that are alone in their calls, or that only equal numbers joined to their calls.
+    fn lone_legs(&self) -> impl Iterator<Item = (LegKey, &Leg)> {
+        let is_lone = |leg: &Leg| self.table.is_lone(leg.call()) || leg.join.is_provisional();
+        self.table.legs().filter(move |(_, leg)| talks(leg) && is_lone(leg))
+    }
+}
+
+/// Returns whether a leg was answered and has not ended.
+fn talks(leg: &Leg) -> bool {
+    leg.dialog.answered.is_some() && leg.dialog.ended().is_none()
 }
 
 /// Maximum number of streams of a leg that are compared at the same time. The newest streams are compared.

@@ -36,6 +36,7 @@ mod ringing;
 mod roles;
 mod rules;
 mod shared_hosts;
+mod short_talks;
 mod sites;
 mod strangers;
 mod topology;
