@@ -341,7 +341,7 @@ pub enum Decision {
         #[serde(default = "second_line", skip_serializing_if = "is_second_line")]
         line: u8,
     },
-    /// From now on, the sender announces another address than the source of the stream, or announces the source again.
+    /// From now on, the sender announces other addresses than the source of the stream, or announces the source again.
     /// While another stream of the side sounds, a superseded stream is not heard.
     Superseded {
         /// Number of the stream in this leg.

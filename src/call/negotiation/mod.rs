@@ -239,11 +239,14 @@ impl Negotiation {
         }
     }
 
-    /// Returns whether a side announced this endpoint once, but its description in force names others. After a fork,
-    /// such endpoints are those of the other branches.
+    /// Returns whether the description of a side that is in force names other endpoints than this one. It may be an
+    /// endpoint of another branch of a fork, an earlier endpoint of the side, or one that nobody announced. A
+    /// description without endpoints, e.g. of a hold, supersedes only endpoints that the side announced before.
     pub(crate) fn is_superseded(&self, side: Side, endpoint: Endpoint) -> bool {
-        self.former[side.channel()].contains(&endpoint)
-            && self.announced(side).is_some_and(|now| !now.receivers.contains(&endpoint))
+        self.announced(side).is_some_and(|now| {
+            let is_former = self.former[side.channel()].contains(&endpoint);
+            (is_former || !now.receivers.is_empty()) && !now.receivers.contains(&endpoint)
+        })
     }
 
     /// Records the SDP of a callee in its early dialog, which becomes the callee's description. The addresses of other

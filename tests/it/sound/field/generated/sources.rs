@@ -7,7 +7,7 @@ use callspan::net::Endpoint;
 use fastrand::Rng;
 
 use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds, with_pt};
-use super::setting::CallSetting;
+use super::setting::{CallNetwork, CallSetting};
 use crate::sound::restart::{ProcessEnd, go_on, hear, leave, split};
 use crate::support::phones::EngineWithSpool;
 
@@ -45,6 +45,32 @@ fn silence_of_a_second_stream_does_not_cover_the_voice() {
         }
         let name =
             format!("seed {seed}: {:x?} of {side:?} from {from_ms:.0} ms for {seconds} s, {setting:?}", &silence[..2]);
+        wrong.extend(call.faults(&name, 5_200.0, &[]));
+    }
+    assert_none(&wrong);
+}
+
+#[test]
+fn voice_from_an_unannounced_host_does_not_cover_the_announced_voice() {
+    let mut wrong = Vec::new();
+    for seed in seeds(6) {
+        let mut random = Rng::with_seed(4_500 + seed);
+        let (voice, other) = (CodedVoice::random(&mut random, &["pcmu", "pcma", "g722"]), random.u32(..));
+        let setting = CallSetting { network: CallNetwork::Ipv4, ..CallSetting::random(&mut random) };
+        let mut call = FieldCall::of(&voice).within(setting);
+        let side = if random.bool() { Side::Caller } else { Side::Callee };
+        let (from_ms, seconds) = (1_052.0 + random.f64() * 2_500.0 - 500.0, random.u32(1..4));
+        for (of, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            call.send(of, &voice.packets(1_050.0, 4, start, &mut random));
+        }
+        let mut foreign = voice.packets(from_ms.max(1_050.0), seconds, 30, &mut random);
+        foreign.iter_mut().for_each(|packet| packet.ssrc = other);
+        let first = call.wire.packets.len();
+        call.send_unheard(side, &foreign);
+        for datagram in &mut call.wire.packets[first..] {
+            datagram.src = Endpoint::v4([10, 0, 7, 7], 30_000);
+        }
+        let name = format!("seed {seed}: {side:?} from {from_ms:.0} ms for {seconds} s, {setting:?}");
         wrong.extend(call.faults(&name, 5_200.0, &[]));
     }
     assert_none(&wrong);
