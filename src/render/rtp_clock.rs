@@ -67,12 +67,15 @@ struct ClockBase {
 struct TrackTail {
     lag_ns: i64,
     packets: u32,
+    /// Number of times that the stream changed to this track with a packet that a later packet had overtaken.
+    overtaken_runs: u32,
 }
 
 impl TimestampUnwrapper {
     /// Returns the position (media time, lag and track) of the next packet. Packets must be passed in order of arrival.
     /// `at_ns` is the arrival since the stream's first packet, ns.
     pub(super) fn handle_packet(&mut self, at_ns: i64, timing: PacketTiming) -> MediaPosition {
+        let last = self.base.map(|base| base.last.sequence);
         let media_ns = self.media_ns(at_ns, timing);
         let lag_ns = at_ns - media_ns;
         let fits = |&track: &usize| (self.tracks[track].lag_ns - lag_ns).abs() < SAME_TRACK_NS;
@@ -80,12 +83,14 @@ impl TimestampUnwrapper {
             Some(track) => track,
             None if self.tracks.len() >= MAX_TRACKS => self.tracks.len() - 1,
             None => {
-                self.tracks.push(TrackTail { lag_ns, packets: 0 });
+                self.tracks.push(TrackTail { lag_ns, packets: 0, overtaken_runs: 0 });
                 self.tracks.len() - 1
             }
         };
         if self.recent[0] != Some(track) {
             self.recent = [Some(track), self.recent[0]];
+            let is_overtaken = last.is_some_and(|last| timing.sequence.distance_from(last) < 0);
+            self.tracks[track].overtaken_runs += u32::from(is_overtaken);
         }
         let tail = &mut self.tracks[track];
         tail.lag_ns = lag_ns;
@@ -97,6 +102,12 @@ impl TimestampUnwrapper {
     /// Returns the index that the newest packet of a track (packets with about the same lag) has within the track.
     pub(super) fn newest_index(&self, track: usize) -> u32 {
         self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
+    }
+
+    /// Returns how often the stream changed to a track (packets with about the same lag) with a packet that a later
+    /// packet had overtaken.
+    pub(super) fn overtaken_runs(&self, track: usize) -> u32 {
+        self.tracks.get(track).map_or(0, |tail| tail.overtaken_runs)
     }
 
     fn media_ns(&mut self, at_ns: i64, timing: PacketTiming) -> i64 {

@@ -186,7 +186,7 @@ impl StreamCollector {
             side: self.side,
             ssrc: self.ssrc,
             first_at: self.first_at,
-            aliases: aliases(&self.tracks),
+            aliases: aliases(&self.tracks, &self.unwrapper),
             drift_ppm: timelines.iter().filter_map(LagTimeline::longest_knots).filter_map(drift).next_back(),
             clocks: self.clocks,
             tracks: timelines,
