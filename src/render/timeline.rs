@@ -168,7 +168,9 @@ impl LagTrack {
 }
 
 fn wander_ns(bins: &[LagBin]) -> i64 {
-    let lags = || bins.iter().filter(|bin| bin.packets >= MIN_BIN_PACKETS).map(|bin| bin.min_lag);
+    // Packets that arrive all at once have waited in the network. Their lag says nothing about the sender's clock.
+    let counts = |bin: &LagBin| bin.packets >= MIN_BIN_PACKETS && bin.last_at - bin.first_at >= BURST_NS;
+    let lags = || bins.iter().filter(|bin| counts(bin)).map(|bin| bin.min_lag);
     lags().max().zip(lags().min()).map_or(0, |(most, least)| most.saturating_sub(least))
 }
 
@@ -315,6 +317,9 @@ const JUMP_NS: i64 = 15_000_000;
 /// consecutive packets). Otherwise jitter would make a bin of each packet. Bins with fewer packets do not count when
 /// the change of the lag over a track is measured.
 const MIN_BIN_PACKETS: u32 = 5;
+/// Minimum time in which the packets of a bin (group of consecutive packets) arrive, ns. If they arrive faster, the
+/// network has delayed them. Five packets of 5 ms arrive in exactly this time.
+const BURST_NS: i64 = 20_000_000;
 /// Minimum time between two changes of the lag that end a bin (group of consecutive packets), ns. So even a flood of
 /// packets makes at most 27 bins a second: 25 by changes of the lag, and 2 by their duration.
 const MIN_BIN_NS: i64 = 40_000_000;
