@@ -162,7 +162,7 @@ impl NetworkFault {
                 Self::Bursts => {
                     burst = if random.u16(0..100) == 0 { random.u8(1..4) } else { burst };
                     lost_ms += if burst > 0 { packet_ms } else { 0 };
-                    packet.is_lost |= burst > 0 && lost_ms <= MAX_LOST_MS;
+                    packet.is_lost |= burst > 0 && lost_ms <= MAX_LOST_MS && is_amid_speech(&times, n, packet_ms);
                     burst = burst.saturating_sub(1);
                 }
                 Self::Copies(most) => packet.again_ms = Some(random.f64() * most),
@@ -185,6 +185,13 @@ impl NetworkFault {
             }
         }
     }
+}
+
+/// Returns whether the packets before and after packet `n` have no pause. If a loss beside a pause takes most of a word,
+/// no decoder can repair it.
+fn is_amid_speech(times: &[f64], n: usize, packet_ms: u32) -> bool {
+    let around = &times[n.saturating_sub(AROUND_LOSS)..(n + AROUND_LOSS + 1).min(times.len())];
+    around.windows(2).all(|pair| pair[1] - pair[0] < f64::from(packet_ms) * 4.0)
 }
 
 /// Continues the SSRC and the sequence numbers of `last` in later packets. The first of these packets gets the
@@ -397,6 +404,8 @@ const OPUS_FRAMES: [usize; 5] = [1, 3, 1, 2, 3];
 const SECONDS: u32 = 6;
 /// Maximum duration of lost packets of a side, ms.
 const MAX_LOST_MS: u32 = 120;
+/// Number of packets before and after a loss that must have no pause between them.
+const AROUND_LOSS: usize = 20;
 /// Payload type of the telephone-events.
 const EVENTS: u8 = 120;
 

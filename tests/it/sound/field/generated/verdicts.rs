@@ -41,7 +41,8 @@ impl SideContent {
                 packets = packets.into_iter().step_by(each).collect();
             }
             Self::FewPackets => {
-                let from = random.usize(0..150);
+                // The packets come later than those that early media adds after the answer.
+                let from = random.usize(10..150);
                 packets = packets[from..from + random.usize(1..4)].to_vec();
             }
             Self::UnknownCodec => {
