@@ -92,6 +92,8 @@ pub(crate) struct LegSignature<'a> {
     /// Whether the INVITE names no real caller: the caller is a word, or is the called number itself. A PBX sends such
     /// an INVITE as the first leg of a click-to-call.
     pub(crate) nameless_caller: bool,
+    /// Whether the caller's number is withheld. The word in its place is the same for all such callers.
+    pub(crate) is_from_nobody: bool,
 }
 
 /// How well a new leg matches an older leg that may have caused it.
@@ -178,10 +180,12 @@ impl LegSignature<'_> {
             && self.request_uri != older.request_uri
     }
 
+    /// Returns how many of the two numbers agree. The word in place of a withheld number is no second number beside an
+    /// equal called number.
     fn number_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         match (same_number(self.from, older.from), same_number(self.to, older.to)) {
-            (true, true) => MatchStrength::BothNumbers,
-            (true, false) | (false, true) => MatchStrength::OneNumber,
+            (true, true) if !self.is_from_nobody => MatchStrength::BothNumbers,
+            (true, _) | (false, true) => MatchStrength::OneNumber,
             (false, false) => MatchStrength::None,
         }
     }

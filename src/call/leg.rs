@@ -85,6 +85,7 @@ fn signature<'a>(
         diverted: parties.diverted_from(),
         from_extension: parties.is_from_extension(),
         nameless_caller: parties.is_called_by_pbx(),
+        is_from_nobody: parties.is_from_nobody(),
     }
 }
 

@@ -27,7 +27,8 @@ pub(crate) struct LegParties {
     referred_by: Option<String>,
     /// Number in the Request-URI, normalised; `None` if it contains none.
     request_user: Option<String>,
-    withheld: bool,
+    /// Whether the caller withholds the number and no header names it, so that `from` is only a word.
+    is_nobody: bool,
     from_extension: bool,
     headers: BTreeMap<String, KeptHeader>,
     /// How a test call (`callspan test-call`) asks to be treated; `None` if the leg is no test call of this recorder.
@@ -68,12 +69,9 @@ impl LegParties {
         // allowed to contain the number, if the configuration names this header as a source.
         let is_source = numbers.from_number.iter().any(is_asserted);
         let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
-        let from = if withheld {
-            hidden().or_else(asserted).or_else(|| Some(plan.withheld().to_owned()))
-        } else {
-            first(&numbers.from_number)
-        };
-        let from = from.filter(|f| !f.is_empty());
+        let named = if withheld { hidden().or_else(asserted) } else { first(&numbers.from_number) };
+        let is_nobody = withheld && named.is_none();
+        let from = named.or_else(|| is_nobody.then(|| plan.withheld().to_owned())).filter(|f| !f.is_empty());
         let from_extension = from.as_deref().is_some_and(|f| plan.is_extension(f));
         let to = first(&numbers.to_number);
         Self {
@@ -92,7 +90,7 @@ impl LegParties {
             called_party: number_in(message, "P-Called-Party-ID", plan),
             referred_by: number_in(message, "Referred-By", plan),
             request_user: number_at(&NumberSource::RequestUri, message, (&caller, &callee), plan),
-            withheld,
+            is_nobody,
             headers: kept_headers(message, config),
             test_order: config.test_key.as_ref().and_then(|key| key.order_in(message)),
         }
@@ -180,6 +178,11 @@ impl LegParties {
         self.from_extension
     }
 
+    /// Returns whether the caller's number is withheld, so that a word stands in its place.
+    pub(crate) const fn is_from_nobody(&self) -> bool {
+        self.is_nobody
+    }
+
     /// Returns the number that diverted the call (Diversion or History-Info header); `None` if the call was not
     /// diverted.
     pub(crate) fn diverted_from(&self) -> Option<&str> {
@@ -189,7 +192,7 @@ impl LegParties {
     /// Returns whether the INVITE names no real caller: the caller is the called number itself, or a word without
     /// digits. A PBX names such a caller if it calls both parties (click-to-call).
     pub(crate) fn is_called_by_pbx(&self) -> bool {
-        let word = |from: &String| !self.withheld && !from.contains(|c: char| c.is_ascii_digit());
+        let word = |from: &String| !self.is_nobody && !from.contains(|c: char| c.is_ascii_digit());
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }
 

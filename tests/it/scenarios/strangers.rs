@@ -126,11 +126,14 @@ fn strangers_have_two_records_if_the_pbx_keeps_the_dialled_number() {
     }
 }
 
+/// The word in place of a withheld number is no number that agrees.
 #[test]
 fn a_call_that_keeps_both_numbers_is_one_record() {
-    let mut halves = Halves::inbound(OUTSIDE, PBX_HOST, DID);
-    halves.talk_together();
-    assert_eq!(halves.records(Config::default()), (1, vec![CorrelationRule::OnwardBoth]));
+    for (caller, rule) in [(OUTSIDE, CorrelationRule::OnwardBoth), (WITHHELD, CorrelationRule::OnwardOne)] {
+        let mut halves = Halves::inbound(caller, PBX_HOST, DID);
+        halves.talk_together();
+        assert_eq!(halves.records(Config::default()), (1, vec![rule]));
+    }
 }
 
 /// A hosted PBX serves two customers. The 201 of one calls 202, and so does the 201 of the other.
