@@ -369,6 +369,10 @@ pub enum Decision {
     Plain {
         /// Number of the stream in this leg.
         stream: u32,
+        /// Keys that one side announced and the other side did not accept. The stream is encrypted if one of them opens
+        /// its packets.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        unused_keys: Vec<SrtpContext>,
     },
     /// From now on, the stream is encrypted with unknown keys.
     Encrypted {

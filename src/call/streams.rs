@@ -475,7 +475,7 @@ impl RtpStream {
 
     /// Returns whether the stream is encrypted according to the last report to the engine.
     pub(crate) fn is_protected(&self) -> bool {
-        self.reported.security != StreamSecurity::Plain
+        !self.reported.security.is_plain()
     }
 
     /// Returns the statistics of the stream for the call record; `None` before its first packet.
@@ -536,7 +536,7 @@ impl RtpStream {
         is_event
             && !self.formats.doubt.own_numbers
             && packet.payload.len() > MAX_EVENT_BYTES
-            && negotiation.security_of_flow(self.sender, self.flow()) == StreamSecurity::Plain
+            && negotiation.security_of_flow(self.sender, self.flow()).is_plain()
             && negotiation
                 .own_format(self.sender, self.flow(), packet.pt)
                 .is_some_and(|own| !own.is(Codec::TelephoneEvent))
@@ -619,7 +619,7 @@ impl RtpStream {
             return;
         }
         self.formats.doubt.judges.retain(|judge| judge.pt() != pt);
-        let is_plain = negotiation.security_of_flow(self.sender, self.flow()) == StreamSecurity::Plain;
+        let is_plain = negotiation.security_of_flow(self.sender, self.flow()).is_plain();
         if !is_plain
             || self.formats.doubt.judges.len() >= MAX_JUDGES
             || announced.is_some_and(|format| format.is(Codec::Red))

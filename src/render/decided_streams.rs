@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::mix_buffer::MixLayer;
 use super::packet::RtpHeaderFields;
 use super::report::UndecryptableReason;
+use super::unused_keys::{UnusedKeyTrial, UnusedKeys};
 use crate::call::decision::{Decision, PayloadFormat, SrtpContext};
 use crate::call::record::Side;
 use crate::codec::Codec;
@@ -43,8 +44,13 @@ pub(super) struct DecidedStream {
     announced_noise: HashMap<PayloadType, Arc<PayloadFormat>, foldhash::fast::FixedState>,
     pub(super) protection: StreamProtection,
     /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
-    /// longer, e.g. until the SDP answer (RFC 3264 section 8).
+    /// longer, e.g. until the SDP answer (RFC 3264 section 8). Or keys on which the sides did not agree, after one of
+    /// them opened a packet.
     pub(super) former_keys: Option<(SrtpContext, u32)>,
+    /// Keys on which the sides did not agree, while it is open whether the stream uses them.
+    unused_keys: Option<Box<UnusedKeys>>,
+    /// Number that the decisions about keys had when `unused_keys` were announced.
+    unused_since: u32,
 }
 
 /// The encryption of a stream, as the call engine's decisions describe it.
@@ -85,6 +91,8 @@ impl DecidedStreams {
                     announced_noise: HashMap::default(),
                     protection: StreamProtection::Plain,
                     former_keys: None,
+                    unused_keys: None,
+                    unused_since: 0,
                 });
                 (known.side, known.ssrc) = (*side, *ssrc);
             }
@@ -113,12 +121,14 @@ impl DecidedStreams {
                 self.keys += 1;
                 if let Some(known) = self.streams.get_mut(stream) {
                     known.protection = StreamProtection::Keys(context.clone(), self.keys);
-                    known.former_keys = None;
+                    (known.former_keys, known.unused_keys) = (None, None);
                 }
             }
-            Decision::Plain { stream } => {
+            Decision::Plain { stream, unused_keys } => {
+                self.keys += 1;
                 if let Some(known) = self.streams.get_mut(stream) {
                     known.end_keys(StreamProtection::Plain);
+                    (known.unused_keys, known.unused_since) = (UnusedKeys::new(unused_keys), self.keys);
                 }
             }
             Decision::Encrypted { stream, why } => {
@@ -144,6 +154,32 @@ impl DecidedStreams {
 }
 
 impl DecidedStream {
+    /// Tries keys on which the sides did not agree with a packet. If one of them opens it, the stream is decrypted with
+    /// it from now on. Both rendering passes must call this for the same packets in the same order.
+    #[inline]
+    pub(super) fn try_unused_keys(&mut self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) {
+        if self.unused_keys.is_some() {
+            self.try_keys(packet, head);
+        }
+    }
+
+    /// Returns whether the packets are unencrypted, and no keys are known with which some may still be encrypted.
+    pub(super) const fn is_unencrypted(&self) -> bool {
+        matches!(self.protection, StreamProtection::Plain) && self.former_keys.is_none()
+    }
+
+    #[cold]
+    fn try_keys(&mut self, packet: &PacketEntry<'_>, head: &RtpHeaderFields) {
+        let has_sound =
+            self.formats.get(&head.pt).and_then(Option::as_ref).is_some_and(|format| is_on_timeline(format));
+        let Some(keys) = self.unused_keys.take_if(|_| has_sound) else { return };
+        match keys.try_packet(packet) {
+            UnusedKeyTrial::Proven(context) => self.former_keys = Some((context, self.unused_since)),
+            UnusedKeyTrial::Open(keys) => self.unused_keys = Some(Box::new(keys)),
+            UnusedKeyTrial::Refuted => {}
+        }
+    }
+
     /// Sets the RTP clock rate of comfort noise to that of the stream's speech. Does this only if no speech has the
     /// clock rate that is announced for the noise.
     ///
@@ -167,6 +203,7 @@ impl DecidedStream {
     /// Stops decrypting the stream. Its previous keys become former keys, because packets encrypted with them may still
     /// arrive.
     fn end_keys(&mut self, protection: StreamProtection) {
+        self.unused_keys = None;
         if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
             self.former_keys = Some((context, decision));
         }

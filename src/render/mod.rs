@@ -33,6 +33,7 @@ mod second_look;
 mod second_pass;
 mod stats_from_spool;
 mod timeline;
+mod unused_keys;
 
 #[cfg(feature = "service")]
 pub(crate) use plan::samples_between;

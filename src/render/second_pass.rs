@@ -82,7 +82,9 @@ impl<'a> RenderPass<'a> {
     fn handle_packet(&mut self, packet: &PacketEntry<'_>) {
         let Some(head) = packet::read_header(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
-        let Some(known) = self.known.streams.get(&number) else { return };
+        let Some(known) = self.known.streams.get_mut(&number) else { return };
+        known.try_unused_keys(packet, &head);
+        let known = &*known;
         let channel = known.side.channel();
         let next = u16::try_from(self.players.len() + 1).unwrap_or(u16::MAX);
         let player = self.players.entry(number).or_insert_with(|| {

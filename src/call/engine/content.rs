@@ -14,7 +14,6 @@ use crate::call::event::LegSink;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::leg_media::WatchedState;
-use crate::call::negotiation::StreamSecurity;
 use crate::net::Endpoint;
 use crate::rtp::RtpPacket;
 use crate::time::Timestamp;
@@ -158,7 +157,7 @@ impl Engine {
         let Some(leg) = self.table.leg(slot) else { return };
         let Some(stream) = leg.media.streams().get(index) else { return };
         let sender = stream.sender;
-        let is_plain = leg.dialog.negotiation.security(sender) == StreamSecurity::Plain;
+        let is_plain = leg.dialog.negotiation.security(sender).is_plain();
         let may_watch = is_plain && !leg.is_recording_session() && leg.dialog.ended().is_none();
         let Some(voice) = stream.plain_voice().filter(|_| may_watch) else { return };
         let machine = |end: Endpoint| self.site.topology.machine_of(end);
@@ -185,7 +184,7 @@ impl Engine {
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let is_test = leg.parties.test_order().is_some();
         let Some(stream) = leg.media.streams().get(index) else { return };
-        let is_plain = leg.dialog.negotiation.security(stream.sender) == StreamSecurity::Plain;
+        let is_plain = leg.dialog.negotiation.security(stream.sender).is_plain();
         let voice = stream.plain_voice().filter(|_| is_plain && !is_test).and_then(SketchedVoice::of);
         leg.media.streams_mut()[index].sketch(voice);
     }

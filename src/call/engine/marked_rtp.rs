@@ -5,7 +5,6 @@
 
 use crate::call::engine::Engine;
 use crate::call::media_index::FlowRoute;
-use crate::call::negotiation::StreamSecurity;
 use crate::decode::UdpDatagram;
 use crate::rtp::{RtcpForm, RtpPacket};
 
@@ -24,7 +23,7 @@ impl Engine {
         stream.is_some_and(|stream| stream.is_near(packet.sequence))
             || match RtcpForm::of(datagram.payload, datagram.wire_len) {
                 RtcpForm::Compound => false,
-                RtcpForm::MaybeEncrypted => leg.dialog.negotiation.security(route.sender) == StreamSecurity::Plain,
+                RtcpForm::MaybeEncrypted => leg.dialog.negotiation.security(route.sender).is_plain(),
                 RtcpForm::No => true,
             }
     }

@@ -9,7 +9,6 @@ use crate::call::engine::Engine;
 use crate::call::event::{CallEvent, LegSink, LiveCall};
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
-use crate::call::negotiation::StreamSecurity;
 use crate::call::record::{CallRecord, RelationRecord};
 use crate::call::timers::EngineTimer;
 
@@ -71,8 +70,7 @@ impl Engine {
         let answers = self.table.legs_of(conversation).filter_map(|leg| leg.dialog.answered);
         let Some((answered, _)) = answers.min_by_key(|(at, _)| *at) else { return is_ambiguous };
         let until = answered + COMMIT_WAIT;
-        let is_encrypted =
-            leg.media.streams().iter().any(|s| leg.dialog.negotiation.security(s.sender) != StreamSecurity::Plain);
+        let is_encrypted = leg.media.streams().iter().any(|s| !leg.dialog.negotiation.security(s.sender).is_plain());
         let may_be_matched =
             || !is_encrypted && !self.names_extension(conversation) && self.correlator().has_one_root(conversation);
         if self.clock.now >= until || !is_ambiguous && !may_be_matched() {

@@ -14,6 +14,8 @@ use crate::sdp::{self, MediaProtocol};
 pub(crate) enum StreamSecurity {
     /// The audio is sent unencrypted.
     Plain,
+    /// The sides agreed on no encryption, although one of them announced these keys. Some senders use them all the same.
+    PlainDespiteKeys(Vec<SrtpContext>),
     /// The audio is encrypted by SRTP with these keys.
     Keys(SrtpContext),
     /// The audio is encrypted with keys that the capture does not show.
@@ -21,10 +23,16 @@ pub(crate) enum StreamSecurity {
 }
 
 impl StreamSecurity {
+    /// Returns whether the sides agreed on no encryption.
+    pub(crate) const fn is_plain(&self) -> bool {
+        matches!(self, Self::Plain | Self::PlainDespiteKeys(_))
+    }
+
     /// Returns the decision that stores this encryption of a stream in the spool.
     pub(crate) fn decision(self, stream: u32) -> Decision {
         match self {
-            Self::Plain => Decision::Plain { stream },
+            Self::Plain => Decision::Plain { stream, unused_keys: Vec::new() },
+            Self::PlainDespiteKeys(unused_keys) => Decision::Plain { stream, unused_keys },
             Self::Keys(context) => Decision::Srtp { stream, context },
             Self::Undecryptable(why) => Decision::Encrypted { stream, why },
         }
@@ -70,7 +78,9 @@ impl Negotiation {
         };
         let other_protection = other.map_or(own.protection, |o| o.protection);
         match (own.protection, other_protection) {
-            (MediaProtection::Sdes, MediaProtection::Plain) | (MediaProtection::Plain, _) => StreamSecurity::Plain,
+            (MediaProtection::Sdes, MediaProtection::Plain) | (MediaProtection::Plain, _) => {
+                plain_despite_keys(own, other)
+            }
             (MediaProtection::Dtls, MediaProtection::Plain) => StreamSecurity::Plain,
             (MediaProtection::Dtls, _) => StreamSecurity::Undecryptable(MissingKeyReason::DtlsSrtp),
             (MediaProtection::SavpWithoutKeys, _) => StreamSecurity::Undecryptable(MissingKeyReason::NoKeys),
@@ -87,6 +97,13 @@ impl Negotiation {
             }
         }
     }
+}
+
+/// Returns the encryption of an m-line for which one side announced keys at most. The sender's own keys come first.
+fn plain_despite_keys(own: &AudioLine, other: Option<&AudioLine>) -> StreamSecurity {
+    let lines = std::iter::once(own).chain(other);
+    let keys: Vec<SrtpContext> = lines.flat_map(|line| &line.crypto).map(|(_, context)| context.clone()).collect();
+    if keys.is_empty() { StreamSecurity::Plain } else { StreamSecurity::PlainDespiteKeys(keys) }
 }
 
 pub(super) fn protection(media: &sdp::MediaDescription) -> MediaProtection {

@@ -135,7 +135,7 @@ impl CallTally {
                     stream.is_encrypted = true;
                 }
             }
-            Decision::Plain { stream } | Decision::Srtp { stream, .. } => {
+            Decision::Plain { stream, .. } | Decision::Srtp { stream, .. } => {
                 if let Some(stream) = self.stream(leg, *stream) {
                     stream.is_encrypted = false;
                 }
@@ -170,7 +170,7 @@ impl LegSink for CallTally {
     }
     fn decide(&mut self, leg: LegId, _at: Timestamp, decision: &Decision) {
         self.note_stream(leg, decision);
-        if let Decision::Srtp { stream, .. } | Decision::Plain { stream } = decision
+        if let Decision::Srtp { stream, .. } | Decision::Plain { stream, .. } = decision
             && self.keyless.remove(&(leg, *stream))
         {
             self.no_keys -= 1;

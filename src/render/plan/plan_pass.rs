@@ -83,7 +83,9 @@ impl PlanPass {
     fn handle_packet(&mut self, packet: &PacketEntry<'_>) {
         let Some(head) = packet::read_header(packet) else { return };
         let Some(number) = self.known.stream_of(packet, &head) else { return };
-        let Some(known) = self.known.streams.get(&number) else { return };
+        let Some(known) = self.known.streams.get_mut(&number) else { return };
+        known.try_unused_keys(packet, &head);
+        let known = &*known;
         let Some(Some(format)) = known.formats.get(&head.pt) else { return };
         if !is_on_timeline(format) || self.only.as_ref().is_some_and(|only| !only.contains(&number)) {
             return;
@@ -95,7 +97,7 @@ impl PlanPass {
             // bandwidth of its own.
             self.widest_hz = self.widest_hz.max(sampling_rate_hz(known, format));
         }
-        if self.policy == ClockPolicy::Detect && matches!(known.protection, StreamProtection::Plain) {
+        if self.policy == ClockPolicy::Detect && known.is_unencrypted() {
             collector.judge_packing(head.pt, format, packet);
         }
         // The duration is computed only for the few packets that need it. These are packets that come before the RTP

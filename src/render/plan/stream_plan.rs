@@ -11,7 +11,7 @@ use crate::call::record::Side;
 use crate::net::{PayloadType, Ssrc};
 use crate::render::clock_rate::MediaClock;
 use crate::render::codec;
-use crate::render::decided_streams::{DecidedStream, StreamProtection};
+use crate::render::decided_streams::DecidedStream;
 use crate::render::packet::{self, CapturedPayload, RtpHeaderFields};
 use crate::render::rtp_clock::{MediaPosition, PacketTiming, TimestampUnwrapper, TimingUnit};
 use crate::render::timeline::{LagTimeline, PlayoutOffset};
@@ -143,7 +143,7 @@ impl ArrivedPacket {
         head: RtpHeaderFields,
         known: &DecidedStream,
     ) -> Self {
-        let plain = matches!(known.protection, StreamProtection::Plain) && known.former_keys.is_none();
+        let plain = known.is_unencrypted();
         let format = known.formats.get(&head.pt).and_then(Option::as_deref).filter(|_| plain);
         let length_ns = format.and_then(|format| match packet::read_payload(packet) {
             CapturedPayload::Whole(payload) => codec::duration_ns(format, payload),

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::{StreamInputs, StreamPlayer};
 use crate::call::decision::PayloadFormat;
 use crate::net::PayloadType;
-use crate::render::decided_streams::{DecidedStream, StreamProtection};
+use crate::render::decided_streams::DecidedStream;
 use crate::render::plan::ArrivedPacket;
 use crate::spool::reader::PacketEntry;
 
@@ -57,10 +57,7 @@ impl StreamPlayer {
         StreamInputs { known, plan }: StreamInputs<'_>,
     ) -> Option<(usize, &'a [u8])> {
         let run = self.straight.as_ref().filter(|run| run.pt == arrival.head.pt)?;
-        let is_plain = matches!(known.protection, StreamProtection::Plain)
-            && known.former_keys.is_none()
-            && !plan?.has_keys()
-            && plan?.has_no_correction();
+        let is_plain = known.is_unencrypted() && !plan?.has_keys() && plan?.has_no_correction();
         let (&[first, ..], payload) = packet.payload.split_first_chunk::<FIXED_HEADER>()?;
         let is_whole = packet.payload.len() as u64 == u64::from(packet.wire_len);
         if !is_plain || !is_whole || first != PLAIN_HEADER || payload.is_empty() || !Arc::ptr_eq(format, &run.format) {

@@ -402,6 +402,28 @@ fn a_call_whose_srtp_is_not_encrypted_at_all_is_no_noise() {
     assert!(recorded.frames.iter().all(|frame| *frame == [0, 0]));
 }
 
+/// Quirk `keys_used_anyway`: the offer has RTP/AVP and keys, the answer has none. The caller encrypts with its second key
+/// or, as it should, not at all.
+#[test]
+fn offered_key_opens_packets_although_the_answer_has_none() {
+    for is_encrypted in [true, false] {
+        let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+        let keys = [SrtpMasterKey::new(1), SrtpMasterKey::new(2)];
+        let [first, second] = keys.map(|key| format!("{} {}", key.suite(), key.inline()));
+        let offer = format!("RTP/AVP 0\r\na=crypto:1 {first}\r\na=crypto:2 {second}");
+        wire.offer(0.0, &describe(Side::Caller, &offer));
+        wire.accept(1_000.0, &describe(Side::Callee, "RTP/AVP 0"));
+        for talk in &mut talks {
+            talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| PacketFate::default());
+        }
+        wire.bye(8_010.0);
+        if is_encrypted {
+            protect(&mut wire, Side::Caller, 0, |_| keys[1]);
+        }
+        assert_heard(&format!("encrypted: {is_encrypted}"), &record(wire), &talks);
+    }
+}
+
 #[test]
 fn under_a_wrong_key_the_call_is_encrypted_and_not_noise() {
     let (mut wire, mut talks) = (MirroredTraffic::default(), both());
