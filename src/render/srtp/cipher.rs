@@ -50,6 +50,17 @@ impl SrtpSuite {
         Some(Self { key_bytes, mode: SrtpTransform::Counter { tag_bytes } })
     }
 
+    /// Returns the suite with the other length of the authentication tag; `None` for GCM, which has one length only.
+    pub(super) const fn with_other_tag(self) -> Option<Self> {
+        match self.mode {
+            SrtpTransform::Counter { tag_bytes } => {
+                let tag_bytes = if tag_bytes == 4 { 10 } else { 4 };
+                Some(Self { mode: SrtpTransform::Counter { tag_bytes }, ..self })
+            }
+            SrtpTransform::Gcm => None,
+        }
+    }
+
     const fn salt_bytes(self) -> usize {
         match self.mode {
             SrtpTransform::Counter { .. } => 14,

@@ -53,6 +53,8 @@ struct MasterKeySession {
     mki: Vec<u8>,
     /// Whether the receiver announced that it accepts encrypted header extensions (Cryptex, RFC 9335).
     cryptex: bool,
+    /// Maximum number of rollover counts that are tried with a packet.
+    max_guesses: usize,
 }
 
 /// The packet index of one SSRC (RFC 3711 section 3.3.1): rollover count and highest sequence number.
@@ -80,7 +82,7 @@ impl SrtpStream {
     pub(crate) fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadSrtpContext> {
         let mut keys = keys(context)?;
         keys.append(&mut self.keys);
-        keys.truncate(MAX_KEYS);
+        keys.truncate(MAX_SESSIONS);
         self.keys = keys;
         Ok(())
     }
@@ -120,9 +122,10 @@ impl SrtpStream {
         self.keys.iter().enumerate().find_map(|(at, key)| {
             // If both sides did not agree on an MKI, packets omit it although a key has an MKI. So both forms of a
             // packet are tried.
+            let rollovers = || guesses.iter().take(key.max_guesses);
             let opened = key.forms(header).find_map(|header| {
-                match key.session.open(packet, header, &key.mki, guesses.iter(), out) {
-                    None if !key.mki.is_empty() => key.session.open(packet, header, &[], guesses.iter(), out),
+                match key.session.open(packet, header, &key.mki, rollovers(), out) {
+                    None if !key.mki.is_empty() => key.session.open(packet, header, &[], rollovers(), out),
                     opened => opened,
                 }
             });
@@ -259,7 +262,13 @@ fn keys(context: &SrtpContext) -> Result<Vec<MasterKeySession>, BadSrtpContext> 
     if context.keys.is_empty() {
         return Err(BadSrtpContext::NoKey);
     }
-    context.keys.iter().take(MAX_KEYS).map(|key| read_key(suite, key, context.cryptex)).collect()
+    let read = |suite| context.keys.iter().take(MAX_KEYS).map(move |key| read_key(suite, key, context.cryptex));
+    let mut keys: Vec<MasterKeySession> = read(suite).collect::<Result<_, _>>()?;
+    // Quirk `other_tag`: a device announces a tag of 80 bits and sends tags of 32 bits, or the reverse.
+    for key in suite.with_other_tag().into_iter().flat_map(read) {
+        keys.push(MasterKeySession { max_guesses: MAX_GUESSES_OF_OTHER_TAG, ..key? });
+    }
+    Ok(keys)
 }
 
 fn read_key(suite: SrtpSuite, key: &SrtpKey, cryptex: bool) -> Result<MasterKeySession, BadSrtpContext> {
@@ -276,7 +285,7 @@ fn read_key(suite: SrtpSuite, key: &SrtpKey, cryptex: bool) -> Result<MasterKeyS
         Some(_) => return Err(BadSrtpContext::Key),
         None => Vec::new(),
     };
-    Ok(MasterKeySession { session, mki, cryptex })
+    Ok(MasterKeySession { session, mki, cryptex, max_guesses: usize::MAX })
 }
 
 /// Decodes base64 (RFC 4648 section 4) with optional padding. Returns `None` for any character outside of base64.
@@ -305,8 +314,16 @@ fn base64(text: &str) -> Option<Vec<u8>> {
 /// two-byte form (RFC 9335 section 4, RFC 8285 section 4).
 const CRYPTEX_FORMS: [([u8; 2], [u8; 2]); 2] = [([0xC0, 0xDE], [0xBE, 0xDE]), ([0xC2, 0xDE], [0x10, 0x00])];
 
-/// Maximum number of keys of one stream, former keys included. A packet that cannot be decrypted tries all of them.
+/// Maximum number of keys of one crypto attribute.
 const MAX_KEYS: usize = 8;
+
+/// Maximum number of keys of one stream, former keys included, each with both lengths of the tag. A packet that cannot
+/// be decrypted tries all of them.
+const MAX_SESSIONS: usize = 2 * MAX_KEYS;
+
+/// Maximum number of rollover counts that are tried with a tag of another length than announced. With more, a tag of 32
+/// bits would fit by chance once in a few million packets.
+const MAX_GUESSES_OF_OTHER_TAG: usize = 4;
 
 /// Maximum number of SSRCs of one stream. If there are more, the oldest SSRC is forgotten; its rollover count can be
 /// guessed again.

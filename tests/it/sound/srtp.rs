@@ -31,6 +31,10 @@ impl SrtpMasterKey {
         Self { master, mki: None, tag_bytes: 10 }
     }
 
+    pub fn with_tag(self, tag_bytes: usize) -> Self {
+        Self { tag_bytes, ..self }
+    }
+
     fn with_mki(self, value: u64, bytes: usize) -> Self {
         Self { mki: Some((value, bytes)), ..self }
     }
@@ -110,7 +114,7 @@ fn tagged(mut out: Vec<u8>, key: &SrtpMasterKey, roll_over: u32) -> Vec<u8> {
 
 /// Encrypts the packets of a side. `key` returns the key for a time. The rollover counter begins at `roll_over` and
 /// rises at each wrap of the sequence, in the order of sending. Returns its last value.
-fn protect(wire: &mut MirroredTraffic, side: Side, roll_over: u32, key: impl Fn(f64) -> SrtpMasterKey) -> u32 {
+pub fn protect(wire: &mut MirroredTraffic, side: Side, roll_over: u32, key: impl Fn(f64) -> SrtpMasterKey) -> u32 {
     protect_as(wire, side, roll_over, |packet, ms, roll_over| protected(packet, &key(ms), roll_over))
 }
 
@@ -421,6 +425,24 @@ fn offered_key_opens_packets_although_the_answer_has_none() {
             protect(&mut wire, Side::Caller, 0, |_| keys[1]);
         }
         assert_heard(&format!("encrypted: {is_encrypted}"), &record(wire), &talks);
+    }
+}
+
+/// Quirk `other_tag`: the caller's tags have another length than its suite says.
+#[test]
+fn tag_of_another_length_than_announced_is_accepted() {
+    for [announced, sent] in [[10, 4], [4, 10]] {
+        let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+        let keys = [SrtpMasterKey { tag_bytes: announced, ..SrtpMasterKey::new(1) }, SrtpMasterKey::new(2)];
+        wire.offer(0.0, &savp(Side::Caller, &[keys[0]]));
+        wire.accept(1_000.0, &savp(Side::Callee, &[keys[1]]));
+        for talk in &mut talks {
+            talk.run(&mut wire, (1_020.0, 8_000.0), 0.0, |_| PacketFate::default());
+        }
+        wire.bye(8_010.0);
+        protect(&mut wire, Side::Caller, 0, |_| SrtpMasterKey { tag_bytes: sent, ..keys[0] });
+        protect(&mut wire, Side::Callee, 0, |_| keys[1]);
+        assert_heard(&format!("{announced} announced, {sent} sent"), &record(wire), &talks);
     }
 }
 
