@@ -230,6 +230,8 @@ text_enum! {
         TrailingBytes = "trailing_bytes",
         /// The two channels of a stereo stream had opposite phases.
         OppositePhases = "opposite_phases",
+        /// Packets were unencrypted although both sides had agreed on SRTP. Their sound is in the recording.
+        SentUnencrypted = "sent_unencrypted",
         /// Packets had another payload type than the receiver announced for their format.
         PayloadTypeMismatch = "payload_type_mismatch",
         /// A leg had more RTP streams than the recorder stores.

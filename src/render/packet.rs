@@ -82,6 +82,17 @@ pub(super) fn read_payload<'a>(packet: &PacketEntry<'a>) -> CapturedPayload<'a> 
     }
 }
 
+/// Returns the complete payload of a packet; `None` if it is incomplete.
+pub(super) fn whole_payload<'a>(packet: &PacketEntry<'a>) -> Option<&'a [u8]> {
+    if packet.payload.first() == Some(&PLAIN_HEADER) && packet.payload.len() as u64 == u64::from(packet.wire_len) {
+        return packet.payload.get(FIXED_HEADER..);
+    }
+    match read_payload(packet) {
+        CapturedPayload::Whole(payload) => Some(payload),
+        CapturedPayload::Withheld | CapturedPayload::Damaged => None,
+    }
+}
+
 /// Returns the length of the payload on the wire, bytes; `None` if the header itself was truncated. Padding is
 /// subtracted only if the packet is complete.
 pub(super) fn payload_bytes(packet: &PacketEntry<'_>) -> Option<u32> {
@@ -112,3 +123,8 @@ fn header_bytes(bytes: &[u8]) -> Option<usize> {
     let words = bytes.get(fixed + 2..fixed + 4)?;
     Some(fixed + 4 + 4 * usize::from(u16::from_be_bytes([words[0], words[1]])))
 }
+
+/// Length of the fixed header, bytes (RFC 3550 section 5.1).
+pub(super) const FIXED_HEADER: usize = 12;
+/// First byte of a packet of version 2 without padding, extension and contributing sources.
+pub(super) const PLAIN_HEADER: u8 = 0x80;

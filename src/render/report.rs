@@ -35,6 +35,8 @@ pub enum PayloadQuirk {
     TrailingBytes,
     /// The two channels have opposite phases.
     OppositePhases,
+    /// The payload is unencrypted, although both sides agreed on SRTP.
+    Unencrypted,
 }
 
 /// The reason why a stream cannot be decrypted.

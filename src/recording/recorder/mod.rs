@@ -462,6 +462,7 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
         (ProblemKind::G726Packing, quirk(PayloadQuirk::G726Packing)),
         (ProblemKind::TrailingBytes, quirk(PayloadQuirk::TrailingBytes)),
         (ProblemKind::OppositePhases, quirk(PayloadQuirk::OppositePhases)),
+        (ProblemKind::SentUnencrypted, quirk(PayloadQuirk::Unencrypted)),
     ] {
         // A problem that the engine has already reported is not added to the record again, e.g. the truncated packets
         // of the whole call.
@@ -564,7 +565,7 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
 }
 
 /// Kinds of problems that rendering finds. They are removed from the record before a call is rendered again.
-pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 14] = [
+pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 15] = [
     ProblemKind::TornTail,
     ProblemKind::CutBySnaplen,
     ProblemKind::Undecodable,
@@ -577,6 +578,7 @@ pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 14] = [
     ProblemKind::G726Packing,
     ProblemKind::TrailingBytes,
     ProblemKind::OppositePhases,
+    ProblemKind::SentUnencrypted,
     ProblemKind::OneWayAudio,
     ProblemKind::RenderError,
 ];

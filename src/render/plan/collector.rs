@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::form_judge::{ExaminedPayload, FormJudge, FormTest, PayloadForm};
 use super::stream_plan::{AnnouncedClock, ArrivedPacket, MediaClocks, StreamPlan};
 use super::track_facts::{aliases, drift};
 use crate::call::decision::PayloadFormat;
@@ -11,8 +12,8 @@ use crate::call::record::Side;
 use crate::net::{PayloadType, Ssrc};
 use crate::render::clock_rate::{ClockObservation, ClockRateDetector, MediaClock};
 use crate::render::codec::g726::PackingJudge;
-use crate::render::decided_streams::DecidedStream;
-use crate::render::packet::{self, CapturedPayload};
+use crate::render::decided_streams::{DecidedStream, StreamProtection};
+use crate::render::packet::{self, CapturedPayload, RtpHeaderFields};
 use crate::render::rtp_clock::TimestampUnwrapper;
 use crate::render::second_look::{ClockPolicy, TimelineFit};
 use crate::render::timeline::{LagTimeline, LagTrack};
@@ -40,6 +41,9 @@ pub(super) struct StreamCollector {
     policy: ClockPolicy,
     /// For each G.726 format of the stream, the object that finds the order of its code words in a byte.
     pub(super) packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
+    /// Test that shows whether payloads of the last packet's format are encrypted; `None` if there is none.
+    form_test: Option<FormTest>,
+    pub(super) forms: FormJudge,
 }
 
 /// A packet that waits until the clock rate of its format is decided.
@@ -63,6 +67,8 @@ impl StreamCollector {
             first_at,
             policy,
             packings: Vec::new(),
+            form_test: None,
+            forms: FormJudge::default(),
             pending: VecDeque::new(),
             finders: HashMap::new(),
             clocks: HashMap::default(),
@@ -83,6 +89,7 @@ impl StreamCollector {
         }
         self.format = Some(Arc::clone(format));
         self.has_packings = PackingJudge::new(format).is_some();
+        self.form_test = FormTest::new(format);
         self.formats_seen.insert(Arc::clone(format))
     }
 
@@ -178,6 +185,20 @@ impl StreamCollector {
         }
     }
 
+    /// Examines whether the payload of a packet is encrypted, if the session descriptions say the opposite.
+    pub(super) fn judge_form(&mut self, known: &DecidedStream, packet: &PacketEntry<'_>, head: RtpHeaderFields) {
+        let sought = match known.protection {
+            StreamProtection::Plain if known.is_unencrypted() => PayloadForm::Encrypted,
+            StreamProtection::Keys(..) => PayloadForm::Unencrypted,
+            _ => return,
+        };
+        if let Some(test) = self.form_test
+            && let Some(payload) = packet::whole_payload(packet)
+        {
+            self.forms.handle_payload(test, sought, ExaminedPayload { at: packet.at, head, payload });
+        }
+    }
+
     pub(super) fn finish(mut self) -> StreamPlan {
         self.place_pending();
         let fit = self.fit();
@@ -193,6 +214,7 @@ impl StreamCollector {
             scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
             keys: Vec::new(),
             corrections: corrections(&self.packings),
+            forms: self.forms.finish(),
         }
     }
 }

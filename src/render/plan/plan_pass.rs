@@ -100,6 +100,9 @@ impl PlanPass {
         if self.policy == ClockPolicy::Detect && known.is_unencrypted() {
             collector.judge_packing(head.pt, format, packet);
         }
+        if self.policy == ClockPolicy::Detect {
+            collector.judge_form(known, packet, head);
+        }
         // The duration is computed only for the few packets that need it. These are packets that come before the RTP
         // clock rate of their format is decided, and packets with useless timestamps. Computing the duration takes as
         // long as all other steps together.
@@ -135,6 +138,7 @@ impl PlanPass {
                     && other.fit().is_calmer_than(&stream.fit())
                 {
                     other.packings = std::mem::take(&mut stream.packings);
+                    other.forms = std::mem::take(&mut stream.forms);
                     *stream = other;
                 }
             }

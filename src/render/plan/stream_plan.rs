@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::form_judge::{FormPeriod, PayloadForm};
 use crate::call::decision::{PayloadFormat, SrtpContext};
 use crate::call::record::Side;
 use crate::net::{PayloadType, Ssrc};
@@ -50,6 +51,8 @@ pub(in crate::render) struct StreamPlan {
     pub(super) keys: Vec<(Timestamp, SrtpContext)>,
     /// Pairs of an announced format and the true format of its payloads.
     pub(super) corrections: Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)>,
+    /// Periods in which the payloads are encrypted or unencrypted, other than the session descriptions say.
+    pub(super) forms: Vec<FormPeriod>,
 }
 
 impl StreamPlan {
@@ -83,9 +86,14 @@ impl StreamPlan {
         self.corrections.iter().find(|(announced, _)| **announced == *format).map(|(_, sent)| sent)
     }
 
-    /// Returns whether all payloads have the announced format.
+    /// Returns whether all payloads have the announced format and encryption.
     pub(in crate::render) fn has_no_correction(&self) -> bool {
-        self.corrections.is_empty()
+        self.corrections.is_empty() && self.forms.is_empty()
+    }
+
+    /// Returns the form of a payload that arrived at a time, if it is other than the session descriptions say.
+    pub(in crate::render) fn form_at(&self, at: Timestamp) -> Option<PayloadForm> {
+        self.forms.iter().find(|period| period.from <= at && at <= period.to).map(|period| period.form)
     }
 
     /// Returns the keys that come into force within [`KEYS_AHEAD`] after a time; `None` if no new keys do.

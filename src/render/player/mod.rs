@@ -20,10 +20,10 @@ use unpacking::{NoSound, SrtpState};
 
 use super::clock_rate::MediaClock;
 use super::codec::SpeechDecoder;
-use super::decided_streams::{DecidedStream, is_on_timeline};
+use super::decided_streams::{DecidedStream, StreamProtection, is_on_timeline};
 use super::mix_buffer::{MixTarget, SoundPrecedence};
 use super::packet::RtpHeaderFields;
-use super::plan::{ArrivedPacket, PlayoutTime, StreamPlan};
+use super::plan::{ArrivedPacket, PayloadForm, PlayoutTime, StreamPlan};
 use super::report::PayloadQuirk;
 use super::resample_stage::ResampleStage;
 use super::rtp_clock::TimestampUnwrapper;
@@ -173,6 +173,9 @@ impl StreamPlayer {
         if inside && matches!((format, plan), (Some(format), Some(plan)) if plan.correction(format).is_some()) {
             *context.report.quirks.entry(PayloadQuirk::G726Packing).or_default() += 1;
         }
+        if inside && unpacked.is_ok() && is_unencrypted_despite_keys(known, plan, arrival.at) {
+            *context.report.quirks.entry(PayloadQuirk::Unencrypted).or_default() += 1;
+        }
         let UnpackedPayload { content, redundant } = unpacked.unwrap_or_else(|why| {
             match why {
                 _ if !inside => {}
@@ -241,6 +244,12 @@ impl StreamPlayer {
             }
         }
     }
+}
+
+/// Returns whether payloads are unencrypted at a time although the session descriptions name keys.
+fn is_unencrypted_despite_keys(known: &DecidedStream, plan: Option<&StreamPlan>, at: Timestamp) -> bool {
+    matches!(known.protection, StreamProtection::Keys(..))
+        && plan.and_then(|plan| plan.form_at(at)) == Some(PayloadForm::Unencrypted)
 }
 
 /// Maximum time for which a packet waits for a missing earlier packet.

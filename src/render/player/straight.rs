@@ -12,6 +12,7 @@ use super::{StreamInputs, StreamPlayer};
 use crate::call::decision::PayloadFormat;
 use crate::net::PayloadType;
 use crate::render::decided_streams::DecidedStream;
+use crate::render::packet::{FIXED_HEADER, PLAIN_HEADER};
 use crate::render::plan::ArrivedPacket;
 use crate::spool::reader::PacketEntry;
 
@@ -67,8 +68,3 @@ impl StreamPlayer {
         Some((run.decoder, payload))
     }
 }
-
-/// Length of the fixed header, bytes (RFC 3550 section 5.1).
-const FIXED_HEADER: usize = 12;
-/// First byte of a packet of version 2 without padding, extension and contributing sources.
-const PLAIN_HEADER: u8 = 0x80;

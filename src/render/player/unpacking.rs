@@ -12,7 +12,7 @@ use crate::net::PayloadType;
 use crate::render::codec;
 use crate::render::decided_streams::{DecidedStream, StreamProtection, is_on_timeline};
 use crate::render::packet::{self, CapturedPayload};
-use crate::render::plan::{ArrivedPacket, StreamPlan};
+use crate::render::plan::{ArrivedPacket, PayloadForm, StreamPlan};
 use crate::render::report::{UndecodableReason, UndecryptableReason};
 use crate::render::resample_stage::ResampleStage;
 use crate::render::srtp::SrtpStream;
@@ -55,6 +55,7 @@ impl StreamPlayer {
             return Err(NoSound::Event);
         }
         let mut payload = self.spare.pop().unwrap_or_default();
+        let form = plan.and_then(|plan| plan.form_at(packet.at));
         let captured = packet::read_payload(packet);
         let body = match (captured, &known.protection) {
             (CapturedPayload::Withheld, _) => return Err(NoSound::Withheld),
@@ -62,6 +63,9 @@ impl StreamPlayer {
                 rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
             }
             (CapturedPayload::Damaged, StreamProtection::Plain) => return Err(UndecodableReason::Cut.into()),
+            (_, StreamProtection::Plain) if form == Some(PayloadForm::Encrypted) => {
+                return Err(UndecodableReason::Encrypted(UndecryptableReason::NoKeys).into());
+            }
             (CapturedPayload::Whole(body), StreamProtection::Plain) => {
                 self.plain_ns = arrival.length_ns;
                 body
@@ -75,7 +79,11 @@ impl StreamPlayer {
                         self.plain_ns = None;
                         rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
                     }
-                    (Err(_), CapturedPayload::Whole(body)) if self.is_still_plain(format, body) => body,
+                    (Err(_), CapturedPayload::Whole(body))
+                        if form == Some(PayloadForm::Unencrypted) || self.is_still_plain(format, body) =>
+                    {
+                        body
+                    }
                     (Err(why), _) => return Err(UndecodableReason::Encrypted(why).into()),
                 }
             }

@@ -12,4 +12,5 @@ mod pause;
 mod restart;
 mod score;
 mod srtp;
+mod srtp_form;
 mod wide;
