@@ -148,7 +148,7 @@ fn media_behind_nat_is_heard_on_its_side() {
 }
 
 #[test]
-fn media_from_an_unknown_address_to_the_sender_of_the_call_is_heard() {
+fn media_to_the_sender_of_a_call_is_heard_from_any_address() {
     for call in ANSWERING_CALLS.iter().flat_map(|call| [call.reversed().reversed(), call.reversed()]) {
         for (early, apart_ms) in [(false, 0), (true, 0), (false, 400)] {
             let played = heard_call(&call, early, apart_ms);
