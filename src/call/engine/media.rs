@@ -21,6 +21,7 @@ impl Engine {
     fn handle_rtp_packet(&mut self, datagram: &UdpDatagram<'_>, packet: &RtpPacket<'_>, sink: &mut dyn LegSink) {
         let flow = datagram.flow();
         let known = self.table.route(flow);
+        let is_known = known.is_some();
         let route = match known {
             Some(route) => route,
             None => match self.resolve_route(flow, packet.ssrc) {
@@ -36,8 +37,11 @@ impl Engine {
                 },
             },
         };
+        // A leg has a maximum number of routes. So a flow without a route is not new for sure, and its packets must not
+        // search the stored packets each time.
+        let is_new = !is_known && self.table.route(flow).is_some();
         self.deliver_packet(route, datagram, packet, sink);
-        if known.is_none() {
+        if is_new {
             // The other side may have sent its first packets to the source of this flow, which nobody announced.
             self.deliver_early_media(&[flow.src], sink);
         }
