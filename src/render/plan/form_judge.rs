@@ -85,12 +85,18 @@ struct PayloadRun {
 impl FormJudge {
     /// Examines the next payload of a stream, in order of arrival. `sought` is the form that contradicts the session
     /// descriptions.
+    ///
+    /// An empty payload, e.g. a keep-alive, has no form.
     pub(super) fn handle_payload(&mut self, test: FormTest, sought: PayloadForm, payload: ExaminedPayload<'_>) {
+        if payload.payload.is_empty() {
+            return;
+        }
         let surplus = self.run.as_ref().and_then(|run| run.surplus_of(payload));
         let run = match self.run.take() {
             Some(run) if run.continues_with(test, sought, payload, surplus) => run,
             former => {
-                let continues = former.is_some_and(|run| self.finish_run(&run) && run.test == test);
+                let continues =
+                    former.is_some_and(|run| self.finish_run(&run) && (run.test, run.sought) == (test, sought));
                 PayloadRun::new(test, sought, payload, continues)
             }
         };
@@ -105,18 +111,18 @@ impl FormJudge {
         self.periods
     }
 
-    /// Adds the period of a run if its payloads have the form that is sought. Returns whether they have it.
+    /// Adds the period of a run if its payloads have the form that is sought. Returns whether it was added.
     fn finish_run(&mut self, run: &PayloadRun) -> bool {
-        let has_form = run.has_sought_form();
+        if !run.has_sought_form() {
+            return false;
+        }
         let has_room = self.periods.len() < MAX_PERIODS;
         match self.periods.last_mut().filter(|_| run.continues) {
-            Some(last) if has_form => last.to = run.to,
-            None if has_form && has_room => {
-                self.periods.push(FormPeriod { from: run.from, to: run.to, form: run.sought });
-            }
-            _ => {}
+            Some(last) => last.to = run.to,
+            None if has_room => self.periods.push(FormPeriod { from: run.from, to: run.to, form: run.sought }),
+            None => return false,
         }
-        has_form
+        true
     }
 }
 
@@ -239,3 +245,43 @@ const MAX_EVEN_CONFIGURATIONS: f64 = 100.0;
 const MIN_FEW_CONFIGURATIONS: f64 = 300.0;
 /// Maximum number of periods of a stream. A call has one or two.
 const MAX_PERIODS: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::{PayloadType, Ssrc};
+
+    /// Returns the periods with the form `sought` in a stream of Opus payloads, 20 ms apart.
+    fn periods(payloads: &[(PayloadForm, Vec<u8>)]) -> Vec<FormPeriod> {
+        let mut judge = FormJudge::default();
+        for (n, (sought, payload)) in (0_u16..).zip(payloads) {
+            let at = Timestamp::from_micros(i64::from(n) * 20_000);
+            let (sequence, time) = (SequenceNumber(n), u32::from(n) * 960);
+            let head = RtpHeaderFields { pt: PayloadType(111), sequence, time, ssrc: Ssrc(1) };
+            judge.handle_payload(FormTest::Configurations, *sought, ExaminedPayload { at, head, payload });
+        }
+        judge.finish()
+    }
+
+    /// Returns payloads of which each names another configuration, as encrypted payloads do.
+    fn encrypted(count: u8) -> Vec<Vec<u8>> {
+        (0..count).map(|n| vec![n << 3; 40]).collect()
+    }
+
+    #[test]
+    fn empty_payloads_show_no_encryption() {
+        let speech = vec![0x78; 40];
+        let payloads: Vec<_> = (0..300).map(|n| if n % 30 == 0 { speech.clone() } else { Vec::new() }).collect();
+        let sought = payloads.into_iter().map(|payload| (PayloadForm::Encrypted, payload));
+        assert!(periods(&sought.collect::<Vec<_>>()).is_empty());
+    }
+
+    #[test]
+    fn period_does_not_continue_in_payloads_that_another_form_is_sought_in() {
+        let first = encrypted(50).into_iter().map(|payload| (PayloadForm::Encrypted, payload));
+        let then = (0..30).map(|_| (PayloadForm::Unencrypted, vec![0x78; 40]));
+        let found = periods(&first.chain(then).collect::<Vec<_>>());
+        let ends: Vec<_> = found.iter().map(|period| (period.form, period.to)).collect();
+        assert_eq!(ends, [(PayloadForm::Encrypted, Timestamp::from_micros(49 * 20_000))]);
+    }
+}
