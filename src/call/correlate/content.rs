@@ -147,9 +147,21 @@ impl Correlator<'_> {
         let is_open = |leg: &Leg| {
             leg.join.by().is_some_and(CorrelationRule::is_corrected_by_content) && !is_confirmed_by_content(&leg.join)
         };
-        let keys = [relay.cause.key, relay.effect.key].map(|key| self.joining_hop(key)).into_iter();
+        let keys = self.proven_ends(relay).into_iter().map(|key| self.joining_hop(key));
         let open = keys.filter(move |key| self.table.leg(*key).is_some_and(is_open));
         open.map(|leg| Command::Confirm { leg, by: CorrelationRule::MediaContent })
+    }
+
+    /// Returns the legs of a relay that it proves to belong to their call.
+    ///
+    /// A leg from which the PBX passes voice on to a leg that it caused may still belong to another call, with this
+    /// other leg.
+    pub(crate) fn proven_ends(&self, relay: ProvenRelay) -> Vec<LegKey> {
+        let ends = [(relay.cause.key, relay.effect.key), (relay.effect.key, relay.cause.key)];
+        let is_proven = |(key, partner): &(LegKey, LegKey)| {
+            self.table.leg(*key).is_some_and(|leg| !self.dialog_and_effects(leg).contains(partner))
+        };
+        ends.into_iter().filter(is_proven).map(|(key, _)| key).collect()
     }
 
     /// Finds a leg that numbers joined to the wrong call. Returns this leg with the legs that it caused, and the right

@@ -89,9 +89,12 @@ impl Engine {
             let (other_sender, other_receiver) = other.machines();
             !other_sender.same_host(sender) && !other_receiver.same_host(receiver)
         };
-        let is_lone = self.table.is_lone(leg.call());
-        let lone = self.lone_legs().filter(|(_, other)| is_lone && may_share(other)).map(|(key, _)| key);
-        let (lone, calls): (Vec<LegKey>, Vec<CallKey>) = (lone.collect(), leg.join.alternatives().to_vec());
+        let mut lone: Vec<LegKey> = Vec::new();
+        if self.table.is_lone(leg.call()) {
+            let waiting = self.lone_legs().filter(|(_, other)| may_share(other));
+            lone.extend(waiting.map(|(key, _)| key).take(MAX_WATCHED_AGAIN));
+        }
+        let calls = leg.join.alternatives().to_vec();
         lone.into_iter().for_each(|key| self.watch_leg(key));
         calls.into_iter().for_each(|call| self.watch_call(call));
     }
@@ -260,7 +263,8 @@ impl Engine {
             }
         }
         if calls[0] == calls[1] {
-            [relay.cause.key, relay.effect.key].into_iter().for_each(|slot| self.resolve_by_content(slot, sink));
+            let proven = self.correlator().proven_ends(relay);
+            proven.into_iter().for_each(|slot| self.resolve_by_content(slot, sink));
         }
     }
 
@@ -310,6 +314,9 @@ fn talks(leg: &Leg) -> bool {
 
 /// Maximum number of streams of a leg that are compared at the same time. The newest streams are compared.
 const MAX_WATCHED_STREAMS: usize = 4;
+/// Maximum number of legs that are compared again because another leg was answered. If the mirror shows one leg of each
+/// call, every leg is alone, and an answer must not cost time for each of them.
+const MAX_WATCHED_AGAIN: usize = 64;
 /// Time between the starts of two comparisons for a leg that is alone in its call. A comparison takes about four
 /// seconds.
 const LISTEN_PAUSE: Duration = Duration::from_secs(32);
