@@ -349,10 +349,16 @@ impl Dialog {
             self.announce(message, side, None);
             self.negotiation.settle(side.other());
         }
-        // An ACK follows a 2xx or a rejection of the INVITE. No rejection was captured, so the INVITE counts as
-        // accepted.
+        let is_open = self.state == DialogState::Inviting && side == Side::Caller && self.status.is_none();
+        // The ACK to a rejection has the Via branch of the INVITE (RFC 3261 section 17.1.1.3). After a CANCEL it shows that
+        // the rejection was not captured.
+        if is_open && self.times.cancelled_at.is_some() && self.has_branch_of(message) {
+            return self.handle_end(at, EndedBy::Signalling);
+        }
+        // Otherwise an ACK follows a 2xx or a rejection of the INVITE. No rejection was captured, so the INVITE counts
+        // as accepted.
         self.negotiation.commit(side, cseq);
-        if self.state == DialogState::Inviting && side == Side::Caller && self.status.is_none() {
+        if is_open {
             self.times.acked_at = Some(at);
         }
     }

@@ -5,9 +5,9 @@ use callspan::call::config::Config;
 use callspan::call::event::CallEvent;
 use callspan::call::record::{CallRecord, CallVerdict, EndedBy, Side};
 
-use crate::scenarios::direct;
-use crate::support::playback::{NullSink, play_packets};
-use crate::support::scenario::{STEP_MS, ScenePacket, at};
+use crate::scenarios::{DID, Office, direct};
+use crate::support::playback::{NullSink, play, play_packets};
+use crate::support::scenario::{MessageChange, STEP_MS, ScenePacket, at};
 
 /// Returns a call of 4 s in which ten RTP packets of the callee are missing after 500 ms. Also returns the ms of its
 /// end.
@@ -127,4 +127,53 @@ fn a_call_with_both_voices_is_answered_without_a_200() {
             .iter()
             .all(|c| { c.record.ended_by == Some(EndedBy::CaptureEnd) && c.record.answered_at.is_none() })
     );
+}
+
+/// A proxy rings two telephones for one caller. The mirror loses the 487 of the telephone that did not answer, but
+/// shows its ACK. So this telephone is over, and takes no sound of the next call.
+#[test]
+fn a_cancelled_branch_whose_487_is_lost_is_over() {
+    let mut office = Office::new();
+    let (a, b, c) = (office.inbound(), office.rings_200(), office.rings_201());
+    let (d, e) = (office.inbound(), office.rings_200());
+    let caller = office.scene.get(a).clone();
+    let taken = office.scene.get(c).clone();
+    for leg in [b, c] {
+        let dialog = office.scene.at(leg);
+        (dialog.call_id, dialog.tags[0]) = (caller.call_id.clone(), caller.tags[0].clone());
+        (dialog.users[1], dialog.media[0]) = (DID.to_owned(), caller.media[0]);
+    }
+    let dialog = office.scene.at(a);
+    (dialog.media[1], dialog.tags[1]) = (taken.media[1], taken.tags[1].clone());
+    let scene = &mut office.scene;
+    for leg in [a, b, c] {
+        scene.invite(leg);
+    }
+    for leg in [b, c, a] {
+        scene.ring(leg);
+    }
+    scene.wait(900);
+    scene.answer(c);
+    scene.answer(a);
+    scene.request(b, Side::Caller, "CANCEL", &[]);
+    scene.response(b, Side::Callee, (200, "CANCEL"), &[]);
+    let tag = scene.get(b).tags[1].clone();
+    scene.request(b, Side::Caller, "ACK", &[MessageChange::Branch(&tag)]);
+    scene.talk(a, 600);
+    scene.bye_all(&[a, c], Side::Caller);
+    scene.wait(2_500);
+    // The PBX uses the port that the first caller announced, and the mirror shows the voices before the messages.
+    let port = caller.media[0].port();
+    scene.at(d).media[1] = scene.get(d).media[1].with_port(port);
+    scene.talk(d, 100);
+    scene.connect_through(d, e, 200);
+    scene.bridge(d, e, 600);
+    scene.bye_all(&[d, e], Side::Caller);
+    let played = play(scene);
+    let of_fork = |record: &CallRecord| record.legs.iter().any(|leg| leg.sip_call_id == caller.call_id);
+    let [fork] = played.calls.iter().map(|call| &call.record).filter(|r| of_fork(r)).collect::<Vec<_>>()[..] else {
+        panic!("one record of the fork");
+    };
+    let answered = fork.legs.iter().filter(|leg| leg.answered_at.is_some()).count();
+    assert_eq!((played.calls.len(), fork.legs.len(), answered), (2, 3, 2));
 }

@@ -685,7 +685,10 @@ fn message(
     let mut out = start;
     // A proxy that forks gives each INVITE a branch parameter of its own (RFC 3261 section 16.6).
     let (there, call_id) = (dialog.sip[other.channel()].ip(), &dialog.call_id);
-    let _ = write!(out, "Via: SIP/2.0/UDP {via};branch=z9hG4bK{cseq}{method}{there}{call_id}\r\n");
+    // The ACK to a rejection has the branch of the INVITE (RFC 3261 section 17.1.1.3).
+    let is_of_rejection = method == "ACK" && has_branch(with).is_some();
+    let transaction = if is_of_rejection { "INVITE" } else { method };
+    let _ = write!(out, "Via: SIP/2.0/UDP {via};branch=z9hG4bK{cseq}{transaction}{there}{call_id}\r\n");
     let _ = write!(out, "From: {}\r\nTo: {}\r\n", party(me, true), party(other, tagged));
     let _ = write!(out, "Call-ID: {}\r\nCSeq: {cseq} {method}\r\nContact: <sip:{via}>\r\n", dialog.call_id);
     let mut body = "";
