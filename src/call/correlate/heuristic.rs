@@ -154,6 +154,9 @@ pub(super) fn newest_unserved(question: &LegQuestion<'_>, candidates: &[Evidence
 /// extension and show a word instead of the caller's number.
 pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Correlator { table, plan, .. } = question.correlator;
+    if is_brought_to_pbx(question) {
+        return Vec::new();
+    }
     let clicked = |(key, leg): (LegKey, &Leg)| Evidence::about_leg(CorrelationRule::ClickToCall, leg.call(), key);
     let to_extension = question.signature.to.is_none_or(|to| plan.is_extension(to));
     let is_named = |leg: &Leg| !to_extension || question.signature.names_parties_of(&leg.signature());
@@ -173,6 +176,19 @@ pub(super) fn click_to_call(question: &LegQuestion<'_>) -> Vec<Evidence> {
         }
         _ => nameless,
     }
+}
+
+/// Returns whether a caller brought the new leg's call to the PBX, so that the PBX did not begin this call.
+///
+/// Either the dialog has a leg to the PBX. Or the Request-URI names an extension and `To` another number. E.g. the PBX
+/// is a proxy for this call, and `To` still has the number that the caller dialled.
+fn is_brought_to_pbx(question: &LegQuestion<'_>) -> bool {
+    let LegQuestion { signature, dialog, parties, correlator: Correlator { table, plan, .. }, .. } = question;
+    let is_before =
+        |leg: &Leg| leg.dialog.caller_tag() == dialog.caller_tag() && leg.machines().1.same_host(signature.hop.0);
+    let mut legs = table.with_call_id(signature.call_id).iter().filter_map(|key| table.leg(*key));
+    let is_sent_on = plan.names_extension(parties.request_user()) && !plan.names_extension(signature.to);
+    is_sent_on || legs.any(is_before)
 }
 
 /// Returns whether `leg` is the first leg of a click-to-call, answered just now, and the new leg is the second leg.

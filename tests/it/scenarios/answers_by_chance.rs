@@ -3,7 +3,7 @@
 use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::Side;
 
-use crate::scenarios::{DID, Office, call_of, related};
+use crate::scenarios::{DID, OUTSIDE, Office, call_of, related};
 use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
@@ -20,6 +20,16 @@ fn assert_undecided(played: &PlayedScene, scene: &Scene, telephone: DialogId, ca
     for caller in callers {
         let other = &call_of(played, scene, caller).record;
         assert!(related(own, other) && own.relations.iter().all(|r| r.why == CorrelationRule::Ambiguous));
+    }
+}
+
+/// Asserts that no record has legs of two of these conversations.
+fn assert_apart(played: &PlayedScene, scene: &Scene, conversations: &[&[DialogId]]) {
+    for call in &played.calls {
+        let ids: Vec<&str> = call.record.legs.iter().map(|leg| leg.sip_call_id.as_str()).collect();
+        let has = |leg: &DialogId| ids.contains(&scene.get(*leg).call_id.as_str());
+        let of = conversations.iter().filter(|legs| legs.iter().any(has)).count();
+        assert_eq!(of, 1, "a record is of one conversation: {ids:?}");
     }
 }
 
@@ -74,4 +84,33 @@ fn a_telephone_for_a_waiting_caller_is_none_of_the_menu() {
     scene.wait(1_000);
     scene.bye_all(&[c, queued, in_menu], Side::Caller);
     assert_undecided(&play(scene), scene, c, [queued, in_menu]);
+}
+
+/// The PBX calls an outside number with the number of the office. Just after the answer, it passes an outside caller of
+/// this number on to 201, as a proxy. The mirror may show the leg to 201 before the caller's leg.
+#[test]
+fn a_call_through_a_proxy_is_no_part_of_an_outbound_call() {
+    const STRANGER: &str = "+79990000777";
+    for is_late in [false, true] {
+        let mut office = Office::new();
+        let Office { scene, outside, pbx, e201, .. } = &mut office;
+        let out = scene.leg(pbx, outside, [DID, OUTSIDE]);
+        let a = scene.leg(&mut ScenePhone::new(STRANGER, 4), pbx, [STRANGER, DID]);
+        let b = scene.leg(pbx, e201, [STRANGER, "201"]);
+        let caller = scene.get(a).clone();
+        let dialog = scene.at(b);
+        (dialog.call_id, dialog.tags[0]) = (caller.call_id, caller.tags[0].clone());
+        dialog.users[1] = DID.to_owned();
+        scene.connect(out);
+        scene.wait(100);
+        for leg in if is_late { [b, a] } else { [a, b] } {
+            scene.invite(leg);
+        }
+        scene.wait(600);
+        scene.answer(b);
+        scene.answer(a);
+        scene.wait(1_000);
+        scene.bye_all(&[a, b, out], Side::Caller);
+        assert_apart(&play(scene), scene, &[&[out], &[a, b]]);
+    }
 }
