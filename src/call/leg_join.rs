@@ -49,6 +49,11 @@ impl LegJoin {
         self.confirmed_by.is_some()
     }
 
+    /// Returns whether equal bytes of voice have joined the leg to its call, or have confirmed that it belongs to it.
+    pub(crate) fn is_proven_by_content(&self) -> bool {
+        [self.by, self.confirmed_by].contains(&Some(CorrelationRule::MediaContent))
+    }
+
     /// Records that this rule confirms that the leg belongs to its call.
     pub(crate) const fn confirm(&mut self, by: CorrelationRule) {
         self.confirmed_by = Some(by);

@@ -9,15 +9,14 @@
 
 use std::time::Duration;
 
-use crate::call::call_machines::CallMachines;
+use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::tie::are_answered_together;
-use crate::call::correlate::{Correlator, MAX_AMBIGUOUS};
 use crate::call::correlation_keys::{CLOCK_SKEW, RING_BURST};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::AnswerEvidence;
-use crate::call::keys::{CallKey, LegKey};
+use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
 use crate::net::Endpoint;
 use crate::time::Timestamp;
@@ -65,26 +64,38 @@ impl RingOutcome {
 pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let OpenLeg { correlator, leg, .. } = subject;
     let alternatives = correlator.live_alternatives(leg);
-    let Some(outcome) = RingOutcome::of_leg(leg).filter(|_| leg.join.is_ambiguous()) else { return Vec::new() };
+    let is_open = leg.join.is_ambiguous() && !leg.join.is_proven_by_content();
+    let Some(outcome) = RingOutcome::of_leg(leg).filter(|_| is_open) else { return Vec::new() };
     let own = leg.call();
     let fitting = alternatives.iter().copied().filter(|call| correlator.explains(*call, leg, outcome));
     let is_own = correlator.explains_for_own(leg, outcome);
     let calls: Vec<CallKey> = is_own.then_some(own).into_iter().chain(fitting).collect();
     let unassigned = |call: &CallKey| Evidence::about_call(CorrelationRule::Ambiguous, *call);
     let is_separate = correlator.is_root(leg);
+    let waits = |call: &&CallKey| correlator.has_queued_caller(**call, leg, outcome);
     // The caller of another call may wait in a queue: the PBX has answered that call, but no telephone has. This leg
     // may be for that caller. So no evidence is returned, and the leg stays where it is.
-    if is_separate && alternatives.iter().any(|call| correlator.has_queued_caller(*call, leg, outcome)) {
+    if is_separate && alternatives.iter().any(|call| waits(&call)) {
         return Vec::new();
     }
+    let all = || alternatives.iter().chain([&own]);
     match calls.as_slice() {
-        [] if correlator.is_undecidable(leg, outcome, &alternatives) => {
-            alternatives.iter().chain([&own]).map(unassigned).collect()
+        [] if correlator.is_undecidable(leg, outcome, &alternatives) => all().map(unassigned).collect(),
+        // The caller may have been answered for another telephone.
+        [only] if matches!(outcome, RingOutcome::Answered(_)) && correlator.is_contested(*only, leg) => {
+            all().map(unassigned).collect()
+        }
+        // The leg may have answered for a caller in a queue. Then the caller of the fitting call was answered by
+        // chance.
+        [only] if !is_own && all().any(|call| waits(&call)) && !correlator.stops_ringing(*only, leg, outcome) => {
+            all().map(unassigned).collect()
         }
         [only]
             if !is_own
                 && matches!(outcome, RingOutcome::Cancelled(_))
-                && !(is_separate && correlator.rings_beside(*only, leg)) =>
+                && !(is_separate
+                    && correlator.rings_beside(*only, leg)
+                    && !alternatives.iter().any(|call| correlator.may_hunt(*call, leg, outcome))) =>
         {
             vec![unassigned(only)]
         }
@@ -93,21 +104,6 @@ pub(super) fn ring_outcome(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 impl Correlator<'_> {
-    /// Returns whether an ambiguous leg (it could belong to several calls) must move to another call before a new leg is
-    /// compared. Exactly one other call must explain why the leg stopped ringing, and the leg's present call must not.
-    ///
-    /// A leg in a call of its own need not move yet, because it keeps no other call from matching the new leg. It waits
-    /// until the PBX has had time to answer its caller. Until then, another caller may have been answered by chance.
-    pub(crate) fn is_resolved_for_certain(&self, slot: LegKey) -> bool {
-        let is_certain = self.table.leg(slot).filter(|leg| !self.is_root(leg)).and_then(|leg| {
-            let outcome = RingOutcome::of_leg(leg)?;
-            let alternatives = self.live_alternatives(leg).into_iter();
-            let fitting = alternatives.filter(|c| self.explains(*c, leg, outcome)).count();
-            Some(fitting == 1 && !self.explains_for_own(leg, outcome))
-        });
-        is_certain == Some(true)
-    }
-
     /// Returns the other live calls to which an ambiguous leg could belong.
     pub(super) fn live_alternatives(&self, leg: &Leg) -> Vec<CallKey> {
         leg.join.alternatives().iter().filter(|call| self.table.call(**call).is_some()).copied().collect()
@@ -160,76 +156,25 @@ impl Correlator<'_> {
             || alternatives.iter().any(|call| self.has_queued_caller(*call, leg, outcome))
     }
 
-    /// Returns whether the caller of a call waited in a queue when this leg was answered. This is true if the PBX had
-    /// answered the caller before, and no telephone of that call had answered.
-    ///
-    /// It is false if a telephone that could belong to that call was answered at the same time as the caller.
-    fn has_queued_caller(&self, call: CallKey, leg: &Leg, outcome: RingOutcome) -> bool {
-        let RingOutcome::Answered(at) = outcome else { return false };
-        let is_live = |leg: &Leg| leg.answered_by(at) && leg.lived_at(at);
-        let is_with = |caller: &Leg| outcome.is_with(caller.dialog.answered);
-        let waits = |caller: &Leg| is_live(caller) && !is_with(caller) && !self.is_served_by_ambiguous(call, caller);
-        self.callers_of(call, leg).any(waits) && !self.rung_with(call, leg).any(is_live)
+    /// Returns whether the PBX stopped ringing a telephone of a call when this leg was answered. So somebody else
+    /// answered that call.
+    fn stops_ringing(&self, call: CallKey, leg: &Leg, outcome: RingOutcome) -> bool {
+        let is_then = |at: Timestamp| at + CLOCK_SKEW >= outcome.at() && at <= outcome.at() + PBX_REACTION;
+        self.rung_with(call, leg).any(|other| other.dialog.cancelled_at().is_some_and(is_then))
     }
 
-    /// Returns whether a telephone that could belong to this call was certainly answered for the caller of the call. Both
-    /// must be answered together, and no other caller to whom the telephone could belong may be answered with them.
-    fn is_served_by_ambiguous(&self, call: CallKey, caller: &Leg) -> bool {
-        let serves = |leg: &&Leg| are_answered_together(leg, caller) && self.is_sent_for(caller, leg);
-        let others = self.ambiguous_relations(call).into_iter().flatten();
-        let mut telephones = others.flat_map(|other| self.table.legs_of(other)).filter(serves);
-        telephones.any(|telephone| !self.may_serve_another(telephone, call))
-    }
-
-    /// Returns whether a telephone in a call of its own may have been answered for the caller of another call than
-    /// `call`. A call that is over, or that the telephone's call does not name, may contain this caller, too.
-    fn may_serve_another(&self, telephone: &Leg, call: CallKey) -> bool {
-        let possible = self.ambiguous_relations(telephone.call());
-        let is_served = |caller: &Leg| are_answered_together(telephone, caller) && self.is_sent_for(caller, telephone);
-        let is_other = |other: CallKey| other != call && self.table.legs_of(other).any(is_served);
-        possible.len() >= MAX_AMBIGUOUS || possible.iter().any(|other| other.is_none_or(is_other))
-    }
-
-    /// Returns the calls that the rule `ambiguous` relates to a call; `None` for a call that is over.
-    fn ambiguous_relations(&self, call: CallKey) -> Vec<Option<CallKey>> {
-        let relations = self.table.call(call).map_or(&[][..], |call| &call.relations);
-        let ambiguous = relations.iter().filter(|relation| relation.why == CorrelationRule::Ambiguous);
-        ambiguous.map(|relation| self.table.call_by_id(&relation.id)).collect()
-    }
-
-    /// Returns whether a PBX that a caller has reached may have sent `leg` for this caller.
-    fn is_sent_for(&self, caller: &Leg, leg: &Leg) -> bool {
-        leg.machines().0.same_host(caller.machines().1) || self.may_have_caused_by_numbers(caller, leg)
-    }
-
-    /// Returns whether all legs of the call belong to this leg's dialog, or are legs that this dialog caused at a PBX.
-    /// The call must never have had another leg.
-    pub(super) fn is_root(&self, leg: &Leg) -> bool {
-        let keys = self.table.keys_of(leg.call());
-        let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());
-        let hops = self.hops_of(leg);
-        let caused: Vec<LegKey> = hops.iter().flat_map(|hop| self.caused_legs(*hop)).collect();
-        let is_session = |key: &LegKey| self.table.leg(*key).is_some_and(Leg::is_recording_session);
-        !had_others && keys.iter().all(|key| caused.contains(key) || is_session(key))
-    }
-
-    /// Returns whether all legs of a call stem from one dialog: they belong to it, or it caused them at a PBX. The call
-    /// must never have had another leg.
-    pub(crate) fn has_one_root(&self, call: CallKey) -> bool {
-        let root = self.table.legs_of(call).find(|leg| self.causes_of(leg).next().is_none());
-        root.is_some_and(|root| self.is_root(root))
-    }
-
-    /// Returns all legs of the call that belong to the same dialog as this leg, e.g. before and behind a proxy. This
-    /// leg is included.
-    pub(super) fn hops_of(&self, leg: &Leg) -> Vec<LegKey> {
-        let keys = self.table.keys_of(leg.call()).iter().copied();
-        keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()
+    /// Returns whether the PBX may have cancelled this leg to ring the next telephone for the caller of a call. The
+    /// caller is connected to nobody then, and no other telephone rings for this caller.
+    fn may_hunt(&self, call: CallKey, leg: &Leg, outcome: RingOutcome) -> bool {
+        let at = outcome.at();
+        let is_other = |other: &Leg| other.id != leg.id && other.lived_at(at + PBX_REACTION);
+        let waits = |caller: &Leg| caller.lived_at(at) && !outcome.is_with(caller.dialog.answered);
+        self.callers_of(call, leg).any(waits) && !self.rung_with(call, leg).any(is_other)
     }
 
     /// Returns the legs of a call that have the same sender as this leg, e.g. the PBX that rings telephones. The
     /// captured addresses may differ: within a call, another address may stand for the sender.
-    fn rung_with<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
+    pub(super) fn rung_with<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let is_sender = |l: &&Leg| {
             l.machines().0.same_host(leg.machines().0) || l.dialog.caller_addr.same_host(leg.dialog.caller_addr)
         };
@@ -246,7 +191,7 @@ impl Correlator<'_> {
     /// Returns the legs on which the caller of a call reached the PBX that sent this leg. If no leg of the call leads
     /// to the host of this PBX, the PBX may have another address. Then the result is the legs of the call that may have
     /// caused this leg by their numbers and times.
-    fn callers_of<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
+    pub(super) fn callers_of<'a>(&'a self, conversation: CallKey, leg: &'a Leg) -> impl Iterator<Item = &'a Leg> {
         let pbx = leg.machines().0;
         let is_here = self.table.party_legs_of(conversation).any(|l| l.machines().1.same_host(pbx));
         let is_caller = move |l: &&Leg| match is_here {
@@ -264,18 +209,6 @@ impl Correlator<'_> {
         let answered = self.callers_of(call, leg).filter(|caller| are_answered_together(caller, leg));
         let machine = answered.max_by_key(|caller| (caller.created_at, caller.id))?.machines().1;
         (!machine.same_host(leg.machines().0)).then_some(machine)
-    }
-
-    /// Returns the legs on which the caller of a call reached this PBX, at any of its addresses.
-    pub(super) fn caller_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        let machines = CallMachines::of(self.table.legs_of(conversation));
-        self.table.party_legs_of(conversation).filter(move |l| machines.is_same(l.machines().1, pbx))
-    }
-
-    /// Returns the legs that this PBX sent for a call from any of its addresses, e.g. to ring telephones.
-    pub(super) fn rung_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
-        let machines = CallMachines::of(self.table.legs_of(conversation));
-        self.table.party_legs_of(conversation).filter(move |l| machines.is_same(l.machines().0, pbx))
     }
 }
 

@@ -3,7 +3,8 @@
 use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::{Command, Correlator, MAX_LEGS};
 use crate::call::correlation_rule::{CorrelationRule, EvidenceStrength};
-use crate::call::keys::CallKey;
+use crate::call::keys::{CallKey, LegKey};
+use crate::call::leg::Leg;
 
 impl Correlator<'_> {
     /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
@@ -53,6 +54,31 @@ impl Correlator<'_> {
         let had_others = self.table.call(call).is_none_or(|call| call.notes.had_other_legs());
         let mut legs = self.table.legs_of(call).filter(|leg| !leg.is_recording_session());
         !had_others && legs.next().is_some_and(|first| legs.all(|leg| leg.is_branch_of(first)))
+    }
+
+    /// Returns whether all legs of the call belong to this leg's dialog, or are legs that this dialog caused at a PBX.
+    /// The call must never have had another leg.
+    pub(super) fn is_root(&self, leg: &Leg) -> bool {
+        let keys = self.table.keys_of(leg.call());
+        let had_others = self.table.call(leg.call()).is_none_or(|call| call.notes.had_other_legs());
+        let hops = self.hops_of(leg);
+        let caused: Vec<LegKey> = hops.iter().flat_map(|hop| self.caused_legs(*hop)).collect();
+        let is_session = |key: &LegKey| self.table.leg(*key).is_some_and(Leg::is_recording_session);
+        !had_others && keys.iter().all(|key| caused.contains(key) || is_session(key))
+    }
+
+    /// Returns whether all legs of a call stem from one dialog: they belong to it, or it caused them at a PBX. The call
+    /// must never have had another leg.
+    pub(crate) fn has_one_root(&self, call: CallKey) -> bool {
+        let root = self.table.legs_of(call).find(|leg| self.causes_of(leg).next().is_none());
+        root.is_some_and(|root| self.is_root(root))
+    }
+
+    /// Returns all legs of the call that belong to the same dialog as this leg, e.g. before and behind a proxy. This
+    /// leg is included.
+    pub(super) fn hops_of(&self, leg: &Leg) -> Vec<LegKey> {
+        let keys = self.table.keys_of(leg.call()).iter().copied();
+        keys.filter(|key| self.table.leg(*key).is_some_and(|hop| hop.is_branch_of(leg))).collect()
     }
 
     /// Returns whether a call has room for this number of further legs.

@@ -24,6 +24,7 @@ mod open_leg;
 mod other_sound;
 mod pickup;
 mod question;
+mod queued;
 mod retry;
 mod rule_list;
 mod sound_group;

@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 
+use crate::call::call_machines::CallMachines;
 use crate::call::correlate::{Correlator, PBX_REACTION};
 use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength};
 use crate::call::correlation_rule::CorrelationRule;
@@ -103,6 +104,18 @@ impl Correlator<'_> {
             false => self.causes_of(other).next().is_some(),
         };
         is_open && self.table.legs_of(leg.call()).all(|other| fits(other) || other.is_recording_session())
+    }
+
+    /// Returns the legs on which the caller of a call reached this PBX, at any of its addresses.
+    pub(super) fn caller_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+        let machines = CallMachines::of(self.table.legs_of(conversation));
+        self.table.party_legs_of(conversation).filter(move |l| machines.is_same(l.machines().1, pbx))
+    }
+
+    /// Returns the legs that this PBX sent for a call from any of its addresses, e.g. to ring telephones.
+    pub(super) fn rung_legs(&self, conversation: CallKey, pbx: Endpoint) -> impl Iterator<Item = &Leg> {
+        let machines = CallMachines::of(self.table.legs_of(conversation));
+        self.table.party_legs_of(conversation).filter(move |l| machines.is_same(l.machines().0, pbx))
     }
 
     /// Returns whether a call already has a leg from and to the same two machines (`hop`). A further dialog between

@@ -197,17 +197,6 @@ impl Engine {
         self.apply(command, sink);
     }
 
-    /// Assigns each ambiguous leg (it could belong to several calls) to its call, if only one of the possible calls
-    /// explains why it stopped ringing. Called before a new leg is correlated, so that the new leg is compared with the
-    /// right calls.
-    pub(super) fn resolve_certain_legs(&mut self, sink: &mut dyn LegSink) {
-        for slot in self.table.unresolved().to_vec() {
-            if self.correlator().is_resolved_for_certain(slot) {
-                self.resolve_ambiguous_leg(slot, sink);
-            }
-        }
-    }
-
     /// Decides to which call an ambiguous leg (it could belong to several calls) belongs. The leg has stopped ringing,
     /// or it is examined again some time after its answer or end.
     fn resolve_ambiguous_leg(&mut self, slot: LegKey, sink: &mut dyn LegSink) {

@@ -231,7 +231,6 @@ impl Engine {
 
     /// Finds the call of a new leg by correlation, or creates a new call.
     fn assign_conversation(&mut self, draft: &mut LegDraft, sink: &mut dyn LegSink) -> AssignedCall {
-        self.resolve_certain_legs(sink);
         self.apply(self.correlator().release_for_cause(draft), sink);
         let correlation = self.correlator().correlate(draft);
         // A REFER explains one new leg at most, and is then marked as used. If numbers alone joined the leg to its

@@ -33,6 +33,27 @@ fn assert_apart(played: &PlayedScene, scene: &Scene, conversations: &[&[DialogId
     }
 }
 
+/// Adds the leg by which the PBX rings extension 202 for the outside caller.
+fn rings_202(office: &mut Office) -> DialogId {
+    office.scene.leg(&mut office.pbx, &mut ScenePhone::new("202", 6), [OUTSIDE, "202"])
+}
+
+/// Makes a call that rings 200, and then a call that a queue answers. The PBX rings 201 for the caller in the queue.
+fn ringing_and_queued(office: &mut Office) -> [DialogId; 4] {
+    let (a, b, queued, c) = (office.inbound(), office.rings_200(), office.inbound(), office.rings_201());
+    let scene = &mut office.scene;
+    scene.invite_and_ring(a);
+    scene.invite_and_ring(b);
+    scene.wait(800);
+    scene.invite_and_ring(queued);
+    scene.wait(1_000);
+    scene.answer(queued);
+    scene.wait(600);
+    scene.invite_and_ring(c);
+    scene.wait(300);
+    [a, b, queued, c]
+}
+
 /// A queue answers its caller a moment before 200 answers another caller. The next INVITE comes before the PBX has
 /// answered that other caller.
 #[test]
@@ -84,6 +105,129 @@ fn a_telephone_for_a_waiting_caller_is_none_of_the_menu() {
     scene.wait(1_000);
     scene.bye_all(&[c, queued, in_menu], Side::Caller);
     assert_undecided(&play(scene), scene, c, [queued, in_menu]);
+}
+
+/// 201 answers for a caller in a queue. At this moment 202 answers for a caller for whom 200 rang before.
+#[test]
+fn a_caller_of_another_telephone_takes_none_of_the_queue() {
+    let mut office = Office::new();
+    let [a, b, queued, c] = ringing_and_queued(&mut office);
+    let d = rings_202(&mut office);
+    let scene = &mut office.scene;
+    scene.cancel(b);
+    scene.invite_and_ring(d);
+    let answers = scene.now() + 100;
+    answer_at(scene, c, answers);
+    answer_at(scene, d, answers + 165);
+    answer_at(scene, a, answers + 185);
+    scene.wait(1_000);
+    scene.bye_all(&[c, queued, d, a], Side::Callee);
+    let played = play(scene);
+    assert_apart(&played, scene, &[&[a, b, d], &[queued, c]]);
+    assert_undecided(&played, scene, c, [queued, a]);
+}
+
+/// 201 rings for a caller, and seems to ring for the caller in the queue. When 201 answers, the PBX rings 202 for the
+/// queue, before it answers the caller.
+#[test]
+fn a_telephone_rung_just_after_a_doubtful_answer_joins_no_stranger() {
+    let mut office = Office::new();
+    let [a, b, queued, c] = ringing_and_queued(&mut office);
+    let d = rings_202(&mut office);
+    let scene = &mut office.scene;
+    let answers = scene.now() + 1_000;
+    answer_at(scene, c, answers);
+    scene.cancel(b);
+    scene.set_now(answers + 47);
+    scene.invite(d);
+    answer_at(scene, a, answers + 75);
+    scene.wait(500);
+    scene.answer(d);
+    scene.wait(1_000);
+    scene.bye_all(&[c, a, d, queued], Side::Callee);
+    let played = play(scene);
+    assert_apart(&played, scene, &[&[a, b, c], &[queued, d]]);
+    assert_eq!(call_of(&played, scene, a).record.legs.len(), 3, "b was cancelled when c answered, so c is for a");
+}
+
+/// The PBX stops ringing 201 for one caller to ring 202. At this moment 200 answers for another caller.
+#[test]
+fn a_telephone_given_up_beside_an_answer_joins_no_stranger() {
+    let mut office = Office::new();
+    let (a, b, hunted, c) = (office.inbound(), office.rings_200(), office.inbound(), office.rings_201());
+    let d = rings_202(&mut office);
+    let scene = &mut office.scene;
+    for leg in [a, b, hunted, c] {
+        scene.invite(leg);
+    }
+    let answers = scene.now() + 800;
+    answer_at(scene, b, answers);
+    scene.set_now(answers + 5);
+    scene.cancel(c);
+    answer_at(scene, a, answers + 20);
+    scene.set_now(answers + 60);
+    scene.invite_and_ring(d);
+    scene.wait(1_500);
+    scene.answer(d);
+    scene.answer(hunted);
+    scene.wait(1_000);
+    scene.bye_all(&[b, a, d, hunted], Side::Callee);
+    assert_apart(&play(scene), scene, &[&[a, b], &[hunted, c, d]]);
+}
+
+/// A caller talked with 200, and is transferred to 201. A menu answers another caller when 201 answers.
+#[test]
+fn a_caller_who_is_transferred_waits_again() {
+    let mut office = Office::new();
+    let (first, a, b, c, in_menu) =
+        (office.inbound(), office.inbound(), office.rings_200(), office.rings_201(), office.inbound());
+    let scene = &mut office.scene;
+    scene.connect(first);
+    scene.wait(500);
+    scene.invite(a);
+    scene.invite(b);
+    scene.answer(b);
+    scene.answer(a);
+    scene.wait(500);
+    scene.bye(b, Side::Caller);
+    scene.invite(in_menu);
+    scene.invite(c);
+    scene.bye(first, Side::Caller);
+    let answers = scene.now() + 800;
+    answer_at(scene, c, answers);
+    answer_at(scene, in_menu, answers + 179);
+    scene.wait(1_000);
+    scene.bye_all(&[a, c, in_menu], Side::Caller);
+    assert_apart(&play(scene), scene, &[&[first], &[a, b, c], &[in_menu]]);
+}
+
+/// 200 answers for the first of two callers in a queue, just after the second was answered. Later 201 answers for the
+/// second, and a menu answers another caller at this moment.
+#[test]
+fn a_telephone_of_two_callers_in_a_queue_serves_neither_for_certain() {
+    let mut office = Office::new();
+    let (first, second, b, in_menu, c) =
+        (office.inbound(), office.inbound(), office.rings_200(), office.inbound(), office.rings_201());
+    let scene = &mut office.scene;
+    scene.connect(first);
+    scene.wait(1_000);
+    scene.invite_and_ring(second);
+    scene.wait(600);
+    scene.invite(b);
+    let answers = scene.now() + 400;
+    answer_at(scene, second, answers - 180);
+    answer_at(scene, b, answers);
+    scene.wait(400);
+    scene.bye_all(&[first, b], Side::Caller);
+    scene.invite_and_ring(in_menu);
+    scene.wait(400);
+    scene.invite(c);
+    let answers = scene.now() + 500;
+    answer_at(scene, c, answers);
+    answer_at(scene, in_menu, answers + 150);
+    scene.wait(1_000);
+    scene.bye_all(&[second, c, in_menu], Side::Caller);
+    assert_apart(&play(scene), scene, &[&[first, b], &[second, c], &[in_menu]]);
 }
 
 /// The PBX calls an outside number with the number of the office. Just after the answer, it passes an outside caller of
