@@ -121,6 +121,7 @@ fn erspan3(data: &[u8]) -> Option<DetectedTunnel<'_>> {
 
 /// Detects a tunnel over UDP by its destination port. Teredo and L2TP servers reply from their port, so the source port
 /// counts, too. Teredo between two clients has no fixed port, so an IPv6 packet at any port is examined.
+#[inline]
 pub(super) fn over_udp(src_port: u16, port: u16, payload: &[u8]) -> Option<DetectedTunnel<'_>> {
     match port {
         4789 | 4790 | 8472 => vxlan(payload).or_else(|| vxlan_gpe(payload)),
