@@ -92,15 +92,15 @@ impl FormJudge {
             return;
         }
         let surplus = self.run.as_ref().and_then(|run| run.surplus_of(payload));
-        let run = match self.run.take() {
-            Some(run) if run.continues_with(test, sought, payload, surplus) => run,
-            former => {
+        match &mut self.run {
+            Some(run) if run.continues_with(test, sought, payload, surplus) => run.add(payload, surplus),
+            run => {
+                let former = run.take();
                 let continues =
                     former.is_some_and(|run| self.finish_run(&run) && (run.test, run.sought) == (test, sought));
-                PayloadRun::new(test, sought, payload, continues)
+                self.run.insert(PayloadRun::new(test, sought, payload, continues)).add(payload, surplus);
             }
-        };
-        self.run.insert(run).add(payload, surplus);
+        }
     }
 
     /// Returns the periods, in order of time.
