@@ -1,11 +1,12 @@
 //! Tests of changes in RTP streams (SSRC, sequence, time), and of media that does not match its SDP.
 
+use callspan::call::Engine;
 use callspan::call::config::Config;
 use callspan::call::record::{CallVerdict, EndedBy, ProblemKind, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::{DID, OUTSIDE, Office, direct, outside_and_200};
-use crate::support::playback::{play, play_packets};
+use crate::support::playback::{NullSink, play, play_packets};
 use crate::support::scenario::ExpectedSound::{Outside, Silence, Voice};
 use crate::support::scenario::{DialogId, RtpSender, Scene, ip};
 
@@ -349,4 +350,22 @@ fn media_over_tcp_is_named_in_the_record() {
         assert_eq!(reason.contains("over TCP"), is_named, "{reason}");
         assert_eq!(reason.contains("check that it sees the media path"), !is_named, "{reason}");
     }
+}
+
+/// A leg has 64 routes. The packets of a further flow must not search the stored packets each time: if many are stored,
+/// a search takes milliseconds. The test sees a search, because it also removes packets that were stored too long ago.
+#[test]
+fn packets_beyond_the_routes_of_a_leg_search_no_stored_packets() {
+    let (mut scene, call, _) = direct();
+    let (_, callee) = scene.flow(call, Side::Caller);
+    let further = ip(77, 20_064);
+    scene.rtp(&[(1, (further, ip(78, 30_000)))], 20);
+    (20_000..20_064).for_each(|port| scene.rtp(&[(1, (ip(77, port), callee))], 20));
+    scene.wait(6_000);
+    scene.rtp(&[(1, (further, callee))], 40);
+    let mut engine = Engine::new(Config::default(), "scene");
+    scene.packets().iter().for_each(|packet| engine.handle_datagram(&packet.datagram(), &mut NullSink));
+    assert_eq!((engine.counters().rtp_packets, engine.counters().rtp_unclaimed), (66, 1));
+    assert_eq!(engine.tables().flows, 64);
+    assert!(engine.tables().early_bytes > 0, "no search");
 }
