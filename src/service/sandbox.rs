@@ -11,7 +11,9 @@ use landlock::{
     ABI, Access as _, AccessFs, AccessNet, Ruleset, RulesetAttr as _, RulesetCreatedAttr as _, RulesetStatus,
     path_beneath_rules,
 };
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{
+    Resource, Rlimit, Signal, getpriority_process, set_parent_process_death_signal, setpriority_process, setrlimit,
+};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set, configure_capability_in_ambient_set,
     set_capabilities, set_no_new_privs,
@@ -80,6 +82,17 @@ pub(crate) fn drop_unneeded_capabilities() {
     }
 }
 
+/// Gives the calling thread, which captures, precedence over the other threads and programs of the machine. The kernel
+/// discards frames that nobody takes from its ring buffer in time. On Linux, a nice value belongs to a thread, and
+/// threads that this thread starts later inherit it.
+pub(crate) fn prefer_capture() {
+    if getpriority_process(None).is_ok_and(|niceness| niceness > CAPTURE_NICENESS)
+        && let Err(error) = setpriority_process(None, CAPTURE_NICENESS)
+    {
+        tracing::info!("capturing has no precedence over other work of this machine: {error}");
+    }
+}
+
 fn restrict_files(read: &[&Path], write: &[&Path]) -> anyhow::Result<bool> {
     let abi = ABI::V5;
     // The Landlock library ignores access rights that an older kernel does not know. So all rights up to ABI 5 can be
@@ -106,8 +119,10 @@ fn restrict_calls() -> anyhow::Result<()> {
 }
 
 /// The capabilities that the service needs. It opens packet sockets, even later, when a network interface comes back.
-/// If root runs the service, it also reads and writes files of other users.
+/// If root runs the service, its capture thread raises its priority, and it reads and writes files of other users. Under
+/// systemd, the limit of the unit allows the higher priority (`LimitNICE=`).
 const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
+    .union(CapabilitySet::SYS_NICE)
     .union(CapabilitySet::CHOWN)
     .union(CapabilitySet::DAC_OVERRIDE)
     .union(CapabilitySet::DAC_READ_SEARCH)
@@ -118,6 +133,8 @@ const MAX_MEMORY: u64 = 1 << 30;
 const MAX_FILES: u64 = 64;
 /// Scheduling priority (nice value) of rendering: lower than that of the capture.
 const NICENESS: i32 = 10;
+/// Scheduling priority (nice value) of the thread that captures.
+const CAPTURE_NICENESS: i32 = -10;
 
 /// System calls that rendering may use: for files, memory, time, and the end of the process. No system call in this
 /// list opens a socket, starts a process or mounts a file system.

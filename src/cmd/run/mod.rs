@@ -115,6 +115,7 @@ fn serve(
     let doing = if source.is_capturing() { "capturing on" } else { "waiting for" };
     output::note(&format!("callspan: {doing} {}", source.name()));
     service.life.systemd.tell("READY=1");
+    sandbox::prefer_capture();
     let ended = service.capture(&mut source, signals, &args.config);
     service.life.systemd.tell("STOPPING=1");
     if ended.is_ok() {

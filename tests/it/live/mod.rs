@@ -7,6 +7,7 @@
 mod alarms;
 mod flood;
 mod listeners;
+mod priority;
 mod soak;
 mod taps;
 
