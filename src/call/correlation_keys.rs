@@ -81,6 +81,8 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) request_uri: Option<&'a str>,
     /// Capture time of the leg's first message.
     pub(crate) at: Timestamp,
+    /// Capture time of the newest INVITE that the caller sent in place of an earlier one; `None` if there is only one.
+    pub(crate) invited_again_at: Option<Timestamp>,
     /// Caller's number, normalised for comparison; `None` if unknown.
     pub(crate) from: Option<&'a str>,
     /// Called number, normalised for comparison; `None` if unknown.
@@ -116,7 +118,8 @@ impl LegSignature<'_> {
         if self.is_own_call_beside(older) {
             return MatchStrength::None;
         }
-        if self.at.since(older.at) > PAIR_WINDOW || older.at.since(self.at) > CLOCK_SKEW {
+        let asked_at = older.asked_before(self.at);
+        if self.at.since(asked_at) > PAIR_WINDOW || asked_at.since(self.at) > CLOCK_SKEW {
             return MatchStrength::None;
         }
         if !self.hop.0.same_host(older.hop.1) {
@@ -139,6 +142,12 @@ impl LegSignature<'_> {
         } else {
             strength
         }
+    }
+
+    /// Returns the capture time of the INVITE of this leg that can have caused another leg at the time `at`. It is the
+    /// newest one, e.g. the INVITE with all digits of the number, unless that came later than the other leg.
+    pub(crate) fn asked_before(&self, at: Timestamp) -> Timestamp {
+        self.invited_again_at.filter(|again| *again <= at + CLOCK_SKEW).unwrap_or(self.at)
     }
 
     /// Returns whether this new leg is a hairpin: an extension's outbound call that the PBX sends back to the proxy

@@ -78,7 +78,7 @@ macro_rules! correlation_rules {
 
 correlation_rules! {
     SameDialog = "same_dialog", Proof, "Call-ID and From tag are the same: one dialog at two places of the network.";
-    TagReuse = "tag_reuse", Contradiction, "The dialog with this Call-ID and From tag had ended: this INVITE begins another call.";
+    TagReuse = "tag_reuse", Contradiction, "The dialog with this Call-ID and From tag was answered before: this INVITE begins another call.";
     CorrelationHeader = "correlation_header", Proof, "A configured correlation header has the same value.";
     SessionId = "session_id", Proof, "The Session-ID header has the same value.";
     RecordingSession = "recording_session", Strong, "A recorder's own session (SIPREC) carries the sound of this call.";

@@ -80,6 +80,7 @@ fn signature<'a>(
         call_id: dialog.call_id(),
         request_uri: parties.request_uri(),
         at,
+        invited_again_at: dialog.invited_again_at(),
         from: parties.from.as_deref(),
         to: parties.to.as_deref(),
         diverted: parties.diverted_from(),

@@ -21,7 +21,7 @@ pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
         CorrelationRule::SessionId => "Заголовок Session-ID имеет то же значение.",
         CorrelationRule::RecordingSession => "Сессия самого регистратора (SIPREC) несёт звук этого звонка.",
         CorrelationRule::TagReuse => {
-            "Диалог с этим Call-ID и тегом From уже закончился: этот INVITE начинает другой звонок."
+            "В диалоге с этим Call-ID и тегом From уже ответили: этот INVITE начинает другой звонок."
         }
         CorrelationRule::Replaces => "Заголовок Replaces называет другой диалог.",
         CorrelationRule::Refer => "Это плечо запросил REFER другого звонка.",

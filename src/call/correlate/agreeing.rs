@@ -195,7 +195,8 @@ impl Correlator<'_> {
     /// If both were sent at almost the same time, each may have caused the other. Then the result has two entries.
     fn agreement(&self, leg: &Leg, signature: &LegSignature<'_>) -> [Option<(CauseOrder, MatchStrength)>; 2] {
         let other = leg.signature();
-        let apart = signature.at.distance(other.at);
+        let asked_at = other.asked_before(signature.at);
+        let apart = signature.at.distance(asked_at);
         if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id() == signature.call_id {
             return [None; 2];
         }
@@ -210,7 +211,7 @@ impl Correlator<'_> {
             let machines = [cause.hop.1, effect.hop.0];
             (leads_on && !machines.iter().any(|m| self.plan.is_phone(*m))).then_some(strength)
         };
-        let in_order = signature.at >= other.at;
+        let in_order = signature.at >= asked_at;
         let after = follows(signature, &other).filter(|s| *s > MatchStrength::None);
         let before = follows(&other, signature).filter(|s| *s > MatchStrength::None);
         let is_close = apart <= CLOCK_SKEW;

@@ -20,12 +20,17 @@ pub(super) fn same_dialog(question: &LegQuestion<'_>) -> Vec<Evidence> {
 }
 
 /// Returns the evidence of the rule `tag_reuse`, a contradiction. The INVITE has the Call-ID and From tag of a dialog
-/// that was answered and has ended, and is between the same hosts. So it begins another call, even if it comes at once.
+/// that was answered, and is between the same hosts. So it begins another call, even if it comes at once.
 pub(super) fn tag_reuse(question: &LegQuestion<'_>) -> Vec<Evidence> {
-    let is_over = |leg: &Leg| leg.dialog.answered.is_some() && leg.dialog.ended().is_some();
-    let is_same_hop = |leg: &Leg| leg.is_hop(question.dialog.caller_addr, question.dialog.callee_addr);
-    let used_again = hops(question).filter(|(_, leg)| is_over(leg) && is_same_hop(leg));
+    let used_again = hops(question).filter(|(_, leg)| is_used_again(question, leg));
     used_again.map(|(_, leg)| Evidence::about_call(CorrelationRule::TagReuse, leg.call())).collect()
+}
+
+/// Returns whether the new leg begins another call with the Call-ID and From tag of `leg`.
+fn is_used_again(question: &LegQuestion<'_>, leg: &Leg) -> bool {
+    leg.dialog.is_past_invite()
+        && leg.dialog.caller_tag() == question.dialog.caller_tag()
+        && leg.is_hop(question.dialog.caller_addr, question.dialog.callee_addr)
 }
 
 /// Returns the evidence of the rule `correlation_header`: a header that the configuration names has the same value in
@@ -84,9 +89,9 @@ pub(super) fn same_call_id(question: &LegQuestion<'_>) -> Vec<Evidence> {
         .collect()
 }
 
-/// Returns the legs with the same Call-ID, except legs that may have it by chance.
+/// Returns the legs with the same Call-ID, except legs that may have it by chance, and legs of an earlier call.
 fn legs_that_share_call_id<'a>(question: &LegQuestion<'a>) -> Vec<(LegKey, &'a Leg)> {
-    let legs: Vec<_> = legs_with_call_id(question).collect();
+    let legs: Vec<_> = legs_with_call_id(question).filter(|(_, leg)| !is_used_again(question, leg)).collect();
     if is_random(question.dialog.call_id()) {
         return legs;
     }

@@ -85,10 +85,17 @@ impl Dialog {
     }
 
     /// Returns whether an INVITE without To tag begins another call with the same Call-ID and From tag. Returns true if
-    /// this dialog was answered and is over, and the INVITE is a new transaction (RFC 3261 section 17.2.3).
+    /// the INVITE of this dialog is over, and the new one is another transaction (RFC 3261 section 17.2.3).
     pub(crate) fn is_reused_by(&self, message: &SipMessage<'_>) -> bool {
-        let is_over = self.answered.is_some() && self.ended().is_some();
-        is_over && branch_hash(message).is_some() && self.ids.branches[0].is_some() && !self.has_branch_of(message)
+        let is_other_transaction = branch_hash(message).is_some() && !self.has_branch_of(message);
+        self.is_past_invite() && is_other_transaction && self.ids.branches[0].is_some()
+    }
+
+    /// Returns whether a further INVITE without To tag cannot concern this dialog. The dialog was answered and is over,
+    /// or its 2xx was captured. A request within a dialog has a To tag (RFC 3261 section 12.2.1.1). So a telephone that
+    /// sends such an INVITE has forgotten the dialog, e.g. because it was restarted.
+    pub(crate) fn is_past_invite(&self) -> bool {
+        self.answered.is_some() && self.ended().is_some() || self.has_success()
     }
 
     /// Returns the hashes of the Via branches of the two newest INVITEs without To tag, newest first.

@@ -255,6 +255,12 @@ impl Dialog {
         self.times.invited_at
     }
 
+    /// Returns the capture time of the newest INVITE that the caller sent in place of an earlier one; `None` if there is
+    /// only one. The caller adds credentials or digits, for example.
+    pub(crate) const fn invited_again_at(&self) -> Option<Timestamp> {
+        self.times.invited_again_at
+    }
+
     /// Returns the capture time of the first provisional response other than 100; `None` if there was none.
     pub(crate) const fn ringing_at(&self) -> Option<Timestamp> {
         self.times.ringing_at
@@ -313,19 +319,24 @@ impl Dialog {
         }
         self.times.note_invite(at);
         self.note_branch(message);
-        let again = cseq > self.ids.invite_cseq && self.ids.invite_cseq != 0;
+        let replaces_earlier = self.is_tried_again_by(message);
         self.ids.invite_cseq = self.ids.invite_cseq.max(cseq);
-        if again && self.may_try_again() {
+        if replaces_earlier {
+            self.times.invited_again_at = Some(at);
             self.state = DialogState::Inviting;
             self.status = None;
         }
         self.announce(message, side, None);
     }
 
-    /// Returns whether an INVITE without To tag is a new request by the caller after a rejection.
+    /// Returns whether an INVITE without To tag takes the place of an earlier INVITE of the caller. The earlier one was
+    /// refused, or has no final response yet. A caller that dials digit by digit may send the next INVITE before the 484
+    /// to the last one (RFC 3578 section 3.1).
     pub(crate) fn is_tried_again_by(&self, message: &SipMessage<'_>) -> bool {
         let newer = message.cseq().is_some_and(|cseq| cseq.number > self.ids.invite_cseq);
-        newer && self.ids.invite_cseq != 0 && self.may_try_again()
+        let is_pending =
+            self.state == DialogState::Inviting && self.answered.is_none() && self.times.cancelled_at.is_none();
+        newer && self.ids.invite_cseq != 0 && (is_pending || self.may_try_again())
     }
 
     /// Returns whether the INVITE was refused for a reason that another INVITE can remove, e.g. by other media or by
@@ -399,7 +410,11 @@ impl Dialog {
                 if self.ids.branches[0].is_none() {
                     self.note_branch(message);
                 }
-                self.handle_invite_response(at, message, status);
+                // A rejection of an INVITE that a newer one has replaced ends nothing.
+                let is_replaced = cseq.number < self.ids.invite_cseq && self.state == DialogState::Inviting;
+                if status < 300 || !is_replaced {
+                    self.handle_invite_response(at, message, status);
+                }
             }
             SipMethod::Invite | SipMethod::Update | SipMethod::Prack => {
                 self.handle_in_dialog_response(
@@ -573,7 +588,7 @@ impl Dialog {
     }
 
     /// Returns whether the 2xx to the INVITE was captured.
-    const fn has_success(&self) -> bool {
+    pub(super) const fn has_success(&self) -> bool {
         matches!(self.answered, Some((_, AnswerEvidence::Success)))
     }
 

@@ -7,6 +7,8 @@ use crate::time::Timestamp;
 pub(super) struct DialogTimes {
     /// Capture time of the first INVITE.
     pub(super) invited_at: Option<Timestamp>,
+    /// Capture time of the newest INVITE that the caller sent in place of an earlier one; `None` if there is only one.
+    pub(super) invited_again_at: Option<Timestamp>,
     /// Capture time of the first provisional response other than 100.
     pub(super) ringing_at: Option<Timestamp>,
     /// Capture time of the last ACK that acknowledges an INVITE without a captured final response.
@@ -30,6 +32,7 @@ impl DialogTimes {
     pub(super) const fn since(at: Timestamp) -> Self {
         Self {
             invited_at: None,
+            invited_again_at: None,
             ringing_at: None,
             acked_at: None,
             cancelled_at: None,

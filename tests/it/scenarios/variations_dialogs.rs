@@ -5,7 +5,7 @@ use fastrand::Rng;
 
 use super::variations::{Wanted, each_seed, fault, phone, play_without};
 use super::{DID, OUTSIDE};
-use crate::support::scenario::{DialogId, Scene, ScenePhone, ip};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, ip};
 
 fn wanted_inbound(internal: &str, voice: u8) -> Wanted {
     Wanted::answered(CallDirection::Inbound, [OUTSIDE, DID, internal], [1, voice])
@@ -121,6 +121,67 @@ fn tried_again(seed: u64) -> Option<String> {
         .map(|f| format!("status {status}, new tag {new_tag}, tries {tries}: {f}"))
 }
 
+/// Plays an extension's calls through a PBX. The extension dials digit by digit (RFC 3578) or its INVITE is refused, with
+/// pauses of seconds. The PBX calls the provider when the last INVITE came.
+fn tried_again_through_a_pbx(seed: u64) -> Option<String> {
+    let mut rng = Rng::with_seed(seed);
+    let mut scene = Scene::noisy();
+    let (mut e200, mut pbx) = (phone("200", ip(2, 5060), 2), phone(DID, ip(9, 5060), 7));
+    let mut trunk = ScenePhone::new(OUTSIDE, 1);
+    let call = scene.leg(&mut e200, &mut pbx, ["200", OUTSIDE]);
+    let onward = scene.leg(&mut pbx, &mut trunk, [DID, OUTSIDE]);
+    let overlap = rng.bool();
+    let status = if overlap { [484, 404][rng.usize(0..2)] } else { [401, 407, 488][rng.usize(0..3)] };
+    // The next INVITE comes before the 484 to the last one (RFC 3578 section 3.1).
+    let hurries = overlap && rng.bool();
+    let tries = rng.usize(1..=3);
+    let mut refused = Vec::new();
+    for n in 0..tries {
+        let dialled = if overlap { &OUTSIDE[..OUTSIDE.len() - tries + n] } else { OUTSIDE };
+        let dialog = scene.at(call);
+        dialog.users[1] = dialled.to_owned();
+        dialog.request_user = dialled.to_owned();
+        scene.invite(call);
+        refused.push(scene.get(call).clone());
+        if !hurries {
+            scene.refuse(call, status, &[]);
+        }
+        // The leg of a refused INVITE closes 32 s later at most, and soon after a 404.
+        scene.wait(i64::from(if status == 404 { rng.u16(0..1_500) } else { rng.u16(0..6_000) }));
+        scene.at(call).tags[1] = format!("other{n}");
+    }
+    let dialog = scene.at(call);
+    dialog.users[1] = OUTSIDE.to_owned();
+    dialog.request_user = OUTSIDE.to_owned();
+    scene.invite(call);
+    if hurries {
+        let last = scene.get(call).clone();
+        for earlier in refused {
+            let cseq = MessageChange::CSeq(earlier.invite_cseq[0]);
+            *scene.at(call) = earlier.clone();
+            scene.response(call, Side::Callee, (484, "INVITE"), &[cseq.clone()]);
+            scene.request(call, Side::Caller, "ACK", &[cseq, MessageChange::Branch(&earlier.tags[1])]);
+        }
+        *scene.at(call) = last;
+    }
+    scene.invite_and_ring(onward);
+    scene.ring(call);
+    scene.wait(1_000);
+    scene.answer(onward);
+    scene.answer(call);
+    scene.bridge(call, onward, 3_000);
+    scene.bye_all(&[call, onward], Side::Caller);
+    let lost = [None, Some("SIP/2.0 100"), Some("ACK"), Some("SIP/2.0 180")][rng.usize(0..4)];
+    let call_id = scene.get(call).call_id.clone();
+    fault(&play_without(&scene, &call_id, lost), &[wanted_outbound(OUTSIDE)])
+        .map(|f| format!("status {status}, hurries {hurries}, tries {tries}, lost {lost:?}: {f}"))
+}
+
+#[test]
+fn repeated_attempts_through_a_pbx_are_one_call() {
+    each_seed("tried again through a PBX", tried_again_through_a_pbx);
+}
+
 /// Adds a 180 without a tag in its To header.
 fn untagged_ring(scene: &mut Scene, d: DialogId) {
     let tag = format!(";tag={}", scene.get(d).tags[1]);
@@ -169,4 +230,55 @@ fn used_again(seed: u64) -> Option<String> {
 #[test]
 fn calls_with_a_reused_call_id_stay_apart() {
     each_seed("used again", used_again);
+}
+
+/// Plays calls of a telephone that loses power in a call. It then uses its Call-ID and tag again, and the mirror shows no
+/// BYE of the first call.
+fn used_again_without_a_bye(seed: u64) -> Option<String> {
+    let mut rng = Rng::with_seed(seed);
+    let mut scene = Scene::noisy();
+    let through_pbx = rng.bool();
+    let others = ["+79990000001", "+79990000002"];
+    let (mut e200, mut pbx) = (phone("200", ip(2, 5060), 2), phone(DID, ip(9, 5060), 7));
+    let mut wanted = Vec::new();
+    let mut first: Option<DialogId> = None;
+    for (n, to) in others.into_iter().enumerate() {
+        let voice = 3 + n as u8;
+        let mut trunk = phone(to, ip(1, 5060), voice);
+        trunk.next_port = 20_000 + 100 * n as u16;
+        if rng.bool() {
+            e200.next_port = 12_000;
+        }
+        let call = scene.leg(&mut e200, if through_pbx { &mut pbx } else { &mut trunk }, ["200", to]);
+        if let Some(first) = first {
+            let (call_id, tag) = (scene.get(first).call_id.clone(), scene.get(first).tags[0].clone());
+            let dialog = scene.at(call);
+            dialog.call_id = call_id;
+            dialog.tags[0] = tag;
+            dialog.cseq = [if rng.bool() { 1 } else { 200 }, 1];
+        }
+        first = first.or(Some(call));
+        if through_pbx {
+            let onward = scene.leg(&mut pbx, &mut trunk, [DID, to]);
+            scene.connect_through(call, onward, 1_000);
+            scene.bridge(call, onward, 3_000);
+            if rng.bool() {
+                scene.bye(onward, Side::Caller);
+            }
+        } else {
+            scene.connect(call);
+            scene.talk(call, 3_000);
+        }
+        wanted.push(Wanted { voices: Some([2, voice]), ..wanted_outbound(to) });
+        if n == 1 {
+            scene.bye(call, Side::Caller);
+        }
+        scene.wait(i64::from(rng.u16(1_000..40_000)));
+    }
+    fault(&play_without(&scene, "", None), &wanted).map(|f| format!("through PBX {through_pbx}: {f}"))
+}
+
+#[test]
+fn a_restarted_telephones_next_call_is_a_call_of_its_own() {
+    each_seed("used again without BYE", used_again_without_a_bye);
 }
