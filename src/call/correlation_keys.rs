@@ -56,7 +56,7 @@ impl CorrelationKeys {
 /// telephone sends the sound of a call to a recording server.
 fn is_recording_session(message: &SipMessage<'_>) -> bool {
     let has = |name: &str, word: &str| message.headers(name).iter().any(|v| v.to_ascii_lowercase().contains(word));
-    has("Require", "siprec") || has("Contact", "+sip.src") || has("Content-Type", "rs-metadata")
+    has("Require", "siprec") || has("Contact", "+sip.src") || message.has_body_type("application/rs-metadata")
 }
 
 /// Returns the user parts of the SIP and tel URIs in the metadata of a recording session (RFC 7865).

@@ -12,23 +12,55 @@ pub(super) fn sdp<'a>(content_type: Option<&str>, body: &'a [u8]) -> Option<Cow<
 
 /// Returns the session description in a body. `depth` is the number of multipart bodies around it.
 fn description<'a>(content_type: Option<&str>, body: &'a [u8], depth: usize) -> Option<&'a [u8]> {
-    let Some(content_type) = content_type else {
+    let Some(media_type) = content_type.map(MediaType::parse) else {
         return begins_like_sdp(body).then_some(body);
     };
-    let (kind, params) = content_type.split_once(';').unwrap_or((content_type, ""));
-    // RFC 4475 section 3.1.1.1 allows blanks around the slash of a media type. They are removed.
-    let kind: String = kind.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
-    if kind == "application/sdp" {
+    if media_type.kind == "application/sdp" {
         return (!body.is_empty()).then_some(body);
     }
-    if !kind.starts_with("multipart/") || depth == MAX_DEPTH {
-        return None;
-    }
-    let boundary = SipParams::parse(params).get("boundary").map(str::to_owned);
-    let mut parts = MultipartBody::new(boundary.as_deref(), body)?.filter_map(|part| part_description(part, depth + 1));
+    let mut parts = media_type.parts_of(body, depth)?.filter_map(|part| part_description(part, depth + 1));
     // In `multipart/alternative`, the last part is the preferred one (RFC 2046 section 5.1.4). In other bodies, the
     // first session description is used.
-    if kind == "multipart/alternative" { parts.last() } else { parts.next() }
+    if media_type.kind == "multipart/alternative" { parts.last() } else { parts.next() }
+}
+
+/// Returns whether a body, or a part of a multipart body, has a media type that begins with `kind`, in lower case.
+pub(super) fn has_type(content_type: Option<&str>, body: &[u8], kind: &str) -> bool {
+    has_type_within(content_type, body, kind, 0)
+}
+
+/// Returns whether a body or a part of it has a media type. `depth` is the number of multipart bodies around it.
+fn has_type_within(content_type: Option<&str>, body: &[u8], kind: &str, depth: usize) -> bool {
+    let Some(media_type) = content_type.map(MediaType::parse) else { return false };
+    let has_type = |part| {
+        let BodyPart { content_type, content } = BodyPart::parse(part);
+        has_type_within(content_type.as_deref(), content, kind, depth + 1)
+    };
+    media_type.kind.starts_with(kind) || media_type.parts_of(body, depth).is_some_and(|mut parts| parts.any(has_type))
+}
+
+/// The value of a Content-Type header.
+struct MediaType {
+    /// The media type in lower case, e.g. `application/sdp`.
+    kind: String,
+    /// The boundary between the parts of a multipart body; `None` if the header has none.
+    boundary: Option<String>,
+}
+
+impl MediaType {
+    fn parse(content_type: &str) -> Self {
+        let (kind, params) = content_type.split_once(';').unwrap_or((content_type, ""));
+        // RFC 4475 section 3.1.1.1 allows blanks around the slash of a media type. They are removed.
+        let kind = kind.split_ascii_whitespace().collect::<String>().to_ascii_lowercase();
+        Self { kind, boundary: SipParams::parse(params).get("boundary").map(str::to_owned) }
+    }
+
+    /// Returns the parts of a body of this type; `None` if it has no parts. `depth` is the number of multipart bodies
+    /// around the body.
+    fn parts_of<'a>(&self, body: &'a [u8], depth: usize) -> Option<MultipartBody<'a>> {
+        let has_parts = self.kind.starts_with("multipart/") && depth < MAX_DEPTH;
+        has_parts.then(|| MultipartBody::new(self.boundary.as_deref(), body))?
+    }
 }
 
 /// Iterator over the parts of a multipart body, with their headers.
@@ -67,32 +99,48 @@ impl<'a> Iterator for MultipartBody<'a> {
 
 /// Returns the session description in a part. `depth` is the number of multipart bodies around the part.
 fn part_description(part: &[u8], depth: usize) -> Option<&[u8]> {
-    let mut content_type: Option<String> = None;
-    let mut is_type = false;
-    let mut rest = part;
-    while !rest.is_empty() {
-        let (line, after) = take_line(rest);
-        if line.is_empty() {
-            rest = after;
-            break;
-        }
-        if content_type.is_none() && !line.contains(&b':') && begins_like_sdp(rest) {
-            break;
-        }
-        if line.starts_with(b" ") || line.starts_with(b"\t") {
-            // A folded line continues the header before it (RFC 5322 section 2.2.3).
-            content_type = content_type.map(|kind| if is_type { kind + &text(line) } else { kind });
-        } else {
-            let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
-            let name = trim(name);
-            is_type = name.eq_ignore_ascii_case(b"Content-Type") || name.eq_ignore_ascii_case(b"c");
-            if is_type {
-                content_type = Some(text(value.get(1..).unwrap_or_default()).into());
+    let BodyPart { content_type, content } = BodyPart::parse(part);
+    description(content_type.as_deref(), content, depth)
+}
+
+/// A part of a multipart body.
+struct BodyPart<'a> {
+    /// Value of the part's Content-Type header; `None` if it has none.
+    content_type: Option<String>,
+    /// Bytes after the headers of the part.
+    content: &'a [u8],
+}
+
+impl<'a> BodyPart<'a> {
+    /// Separates the headers of a part from its content.
+    fn parse(part: &'a [u8]) -> Self {
+        let mut content_type: Option<String> = None;
+        let mut is_type = false;
+        let mut rest = part;
+        while !rest.is_empty() {
+            let (line, after) = take_line(rest);
+            if line.is_empty() {
+                rest = after;
+                break;
             }
+            if content_type.is_none() && !line.contains(&b':') && begins_like_sdp(rest) {
+                break;
+            }
+            if line.starts_with(b" ") || line.starts_with(b"\t") {
+                // A folded line continues the header before it (RFC 5322 section 2.2.3).
+                content_type = content_type.map(|kind| if is_type { kind + &text(line) } else { kind });
+            } else {
+                let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
+                let name = trim(name);
+                is_type = name.eq_ignore_ascii_case(b"Content-Type") || name.eq_ignore_ascii_case(b"c");
+                if is_type {
+                    content_type = Some(text(value.get(1..).unwrap_or_default()).into());
+                }
+            }
+            rest = after;
         }
-        rest = after;
+        Self { content_type, content: rest }
     }
-    description(content_type.as_deref(), rest, depth)
 }
 
 /// Returns the bytes after the next boundary line. Returns `None` if that line is the final boundary, or if there is no

@@ -215,6 +215,11 @@ impl<'a> SipMessage<'a> {
         super::body::sdp(self.header("Content-Type").as_deref(), self.body)
     }
 
+    /// Returns whether the body, or a part of a multipart body, has a media type that begins with `kind`, in lower case.
+    pub(crate) fn has_body_type(&self, kind: &str) -> bool {
+        super::body::has_type(self.header("Content-Type").as_deref(), self.body, kind)
+    }
+
     /// Returns whether the body is shorter than its Content-Length, because the frame was truncated or the sender made
     /// an error.
     pub fn body_cut(&self) -> bool {

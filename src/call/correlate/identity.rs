@@ -59,8 +59,10 @@ pub(super) fn recording_session(question: &LegQuestion<'_>) -> Vec<Evidence> {
     let Some(parties) = question.keys.recorded_parties.as_ref() else { return Vec::new() };
     let is_named = |number: Option<&str>| parties.iter().any(|party| same_number(Some(party), number));
     let is_recorded = |leg: &&Leg| {
-        let (caller, callee) = leg.machines();
-        let is_at_host = caller.same_host(question.signature.hop.0) || callee.same_host(question.signature.hop.0);
+        // The machine that sends the session may have other addresses on other legs of the call. So each address counts
+        // at which it sent or received a leg.
+        let ends = [leg.machines(), leg.hop()].into_iter().flat_map(|(sender, receiver)| [sender, receiver]);
+        let is_at_host = ends.into_iter().any(|end| end.same_host(question.signature.hop.0));
         let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
         is_at_host
             && leg.dialog.ended().is_none()

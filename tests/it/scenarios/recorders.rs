@@ -1,6 +1,7 @@
 //! Tests of legs without a party: a recorder's own session (SIPREC), and the legs between two PBXs. They must change
 //! neither the extension nor the outcome of a call.
 
+use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::leg_end::LegEndRole;
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, EventKind, Side};
 
@@ -105,6 +106,55 @@ fn a_recorders_session_has_no_party_and_no_events() {
     assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
     assert_eq!(ends(record)[2], [(LegEndRole::Unknown, None), (LegEndRole::Unknown, None)]);
     assert!(record.events.iter().all(|event| event.kind != EventKind::Hold), "{:?}", record.events);
+}
+
+/// Begins the session of a recorder, from this machine, that only its metadata shows: a part of the body of the INVITE.
+fn begin_session_with_metadata(scene: &mut Scene, sender: &mut ScenePhone, party: &str) -> DialogId {
+    let session = scene.leg(sender, &mut ScenePhone::new("srs", 30), ["src", "srs"]);
+    let offer = scene.sdp(session, Side::Caller, &["a=sendonly"]);
+    let metadata = format!("<recording><nameID aor=\"sip:{party}@10.0.0.9\"/></recording>");
+    let body = format!(
+        "--u\r\nContent-Type: application/sdp\r\n\r\n{offer}\r\n--u\r\nContent-Type: \
+         application/rs-metadata+xml\r\n\r\n{metadata}\r\n--u--\r\n"
+    );
+    scene.request(session, Side::Caller, "INVITE", &[MessageChange::Body("multipart/mixed;boundary=u", body)]);
+    scene.ring(session);
+    scene.answer(session);
+    session
+}
+
+#[test]
+fn the_metadata_alone_shows_a_recorders_session() {
+    let mut office = Office::new();
+    let (a, b) = office.connected();
+    let session = begin_session_with_metadata(&mut office.scene, &mut office.pbx, OUTSIDE);
+    let scene = &mut office.scene;
+    scene.bridge(a, b, 1_000);
+    scene.bye_all(&[session, a, b], Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
+    assert_eq!(record.legs[2].joined_by, Some(CorrelationRule::RecordingSession));
+}
+
+/// Plays a call through two addresses of a PBX, and two sessions of recorders that name its caller. One comes from the
+/// PBX's address for the telephones, the other from a host of nobody in the call.
+#[test]
+fn a_session_from_another_address_of_the_pbx_belongs_to_its_call() {
+    let mut office = Office::new();
+    let Office { scene, outside, pbx, e200, .. } = &mut office;
+    let (mut lan, mut stranger) = (ScenePhone::new(DID, 19), ScenePhone::new(DID, 29));
+    let (a, b) = (scene.leg(outside, pbx, [OUTSIDE, DID]), scene.leg(&mut lan, e200, [OUTSIDE, "200"]));
+    scene.connect_through(a, b, 1_000);
+    let session = begin_session_with_metadata(scene, &mut lan, OUTSIDE);
+    let other = begin_session_with_metadata(scene, &mut stranger, OUTSIDE);
+    scene.bridge(a, b, 1_000);
+    scene.bye_all(&[session, other, a, b], Side::Caller);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2, "the session of another machine is a record of its own");
+    let record = &call_of(&played, scene, a).record;
+    assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Answered, Some("200")));
+    assert!(record.legs.iter().any(|leg| leg.sip_call_id == scene.get(session).call_id));
 }
 
 /// The mirror shows only the trunk and the recorder, so a person may have answered unseen.
