@@ -79,6 +79,8 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) call_id: &'a str,
     /// Request-URI of the INVITE; `None` if it was not captured.
     pub(crate) request_uri: Option<&'a str>,
+    /// Values of the Route headers of the INVITE; `None` without such a header.
+    pub(crate) route: Option<&'a str>,
     /// Capture time of the leg's first message.
     pub(crate) at: Timestamp,
     /// Capture time of the newest INVITE that the caller sent in place of an earlier one; `None` if there is only one.
@@ -175,8 +177,9 @@ impl LegSignature<'_> {
 
     /// Returns whether this new leg rings another device of the number that the older leg rings.
     ///
-    /// The PBX sends one INVITE for each registered device to the edge proxy (RFC 3261 section 16.6, RFC 5626). If a
-    /// push message has to wake a device, its INVITE comes later, for the same caller.
+    /// The PBX sends one INVITE for each registered device to the edge proxy (RFC 3261 section 16.6, RFC 5626). The
+    /// devices have another Request-URI or another route. If a push message has to wake a device, its INVITE comes
+    /// later, for the same caller.
     pub(crate) fn is_another_device_of(&self, older: &LegSignature<'_>) -> bool {
         let apart = self.at.distance(older.at);
         let same_caller = same_number(self.from, older.from) && has_digits(self.from);
@@ -185,8 +188,14 @@ impl LegSignature<'_> {
             && self.hop.1 == older.hop.1
             && self.call_id != older.call_id
             && same_number(self.to, older.to)
-            && self.request_uri.is_some()
-            && self.request_uri != older.request_uri
+            && self.has_other_target_than(older)
+    }
+
+    /// Returns whether the edge proxy sends this leg's INVITE to another device than the older leg's. The Request-URI
+    /// names the device, or a flow in the Route header does (RFC 3327, RFC 5626 section 5.3).
+    fn has_other_target_than(&self, older: &LegSignature<'_>) -> bool {
+        let has_other_route = self.route.is_some() && older.route.is_some() && self.route != older.route;
+        self.request_uri.is_some() && (self.request_uri != older.request_uri || has_other_route)
     }
 
     /// Returns how many of the two numbers agree. The word in place of a withheld number is no second number beside an

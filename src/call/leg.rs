@@ -79,6 +79,7 @@ fn signature<'a>(
         hop,
         call_id: dialog.call_id(),
         request_uri: parties.request_uri(),
+        route: parties.route(),
         at,
         invited_again_at: dialog.invited_again_at(),
         from: parties.from.as_deref(),

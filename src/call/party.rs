@@ -48,6 +48,8 @@ struct PartyTexts {
     to_uri: Option<String>,
     /// Request-URI of the INVITE; `None` if the INVITE was not captured.
     request_uri: Option<String>,
+    /// Values of the Route headers, by which an edge proxy finds the device; `None` without such a header.
+    route: Option<String>,
 }
 
 impl LegParties {
@@ -85,6 +87,7 @@ impl LegParties {
                 from_uri: caller.as_ref().map(|c| uri_text(&c.uri)),
                 to_uri: callee.as_ref().map(|c| uri_text(&c.uri)),
                 request_uri: message.request_uri().map(|u| uri_text(&u)),
+                route: Some(message.headers("Route").join(",")).filter(|route| !route.is_empty()).map(|r| text(&r)),
             },
             diverted_from: diverted_from(message, plan),
             called_party: number_in(message, "P-Called-Party-ID", plan),
@@ -151,6 +154,11 @@ impl LegParties {
     /// Returns the Request-URI of the INVITE.
     pub(crate) fn request_uri(&self) -> Option<&str> {
         self.texts.request_uri.as_deref()
+    }
+
+    /// Returns the values of the INVITE's Route headers; `None` without such a header.
+    pub(crate) fn route(&self) -> Option<&str> {
+        self.texts.route.as_deref()
     }
 
     /// Returns all numbers of the parties: of the caller, the called number, and the number in the Request-URI.

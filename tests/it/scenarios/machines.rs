@@ -410,6 +410,42 @@ fn two_devices_of_one_extension_behind_a_proxy_are_one_call() {
     assert_eq!(joined_by(record)[2], Some(CorrelationRule::AnotherDevice));
 }
 
+/// Plays a call to two devices of 200 whose Request-URIs are equal. Each INVITE has a Route header with the flow of its
+/// device. The second device answers.
+fn two_devices_by_route(flows: [&str; 2]) -> PlayedScene {
+    let mut scene = Scene::new();
+    let (mut outside, mut pbx) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new(DID, 9));
+    let a = scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]);
+    let devices = two_devices(&mut scene, OUTSIDE);
+    for (leg, flow) in devices.into_iter().zip(flows) {
+        "200".clone_into(&mut scene.at(leg).request_user);
+        scene.at(leg).headers = vec![format!("Route: <sip:{flow}@10.0.0.7;lr>")];
+    }
+    let [desk, mobile] = devices;
+    [a, desk, mobile].iter().for_each(|leg| scene.invite(*leg));
+    scene.wait(2_000);
+    scene.answer(mobile);
+    scene.answer(a);
+    scene.cancel(desk);
+    scene.wait(2_000);
+    scene.bye_all(&[a, mobile], Side::Caller);
+    play(&scene)
+}
+
+#[test]
+fn two_devices_that_only_the_route_tells_apart_are_one_call() {
+    let played = two_devices_by_route(["flow0", "flow1"]);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+    assert_eq!(joined_by(record)[2], Some(CorrelationRule::AnotherDevice));
+}
+
+#[test]
+fn a_second_call_to_the_same_device_is_no_second_device() {
+    // Both INVITEs go to one device by one route, so the second is for a caller whom the mirror does not show.
+    assert_eq!(two_devices_by_route(["flow0", "flow0"]).calls.len(), 2);
+}
+
 #[test]
 fn a_further_device_is_not_guessed_between_two_callers() {
     let mut scene = Scene::mute();
