@@ -143,7 +143,7 @@ impl<'a> CallRoles<'a> {
         match self.called_first {
             Some(CalledFirst::Caller) => self.fill_click_to_call(record, plan),
             Some(CalledFirst::Callee) => record.direction = CallDirection::Outbound,
-            None if self.alone => {}
+            None if self.alone => self.fill_short_number(record, plan),
             None => record.direction = self.direction(plan).unwrap_or(record.direction),
         }
         record.outcome = self.anchor.outcome();
@@ -159,6 +159,23 @@ impl<'a> CallRoles<'a> {
             // direction is unknown.
             record.direction = CallDirection::Unknown;
         }
+    }
+
+    /// Sets the direction and the extension of a call with one leg that leads to or from a provider. Does nothing unless
+    /// the number at the provider's end is as short as an extension.
+    fn fill_short_number(&self, record: &mut CallRecord, plan: &NumberPlan) {
+        let parties = &self.first.parties;
+        let (caller, callee) = self.path.way_of(self.first);
+        let called = plan.is_short_number_at(parties.to.as_deref(), callee) && !plan.is_outside_host(caller);
+        let calling = plan.is_short_number_at(parties.from.as_deref(), caller) && !plan.is_outside_host(callee);
+        let (direction, inside) = match (called, calling) {
+            (true, _) => (CallDirection::Outbound, &parties.from),
+            (false, true) => (CallDirection::Inbound, &parties.to),
+            (false, false) => return,
+        };
+        let extension = inside.clone().filter(|number| plan.is_extension(number));
+        record.direction = direction;
+        record.internal = parties.named_extension().map(str::to_owned).or(extension);
     }
 
     /// Returns the time at which a person answered the call; `None` if it is not known.

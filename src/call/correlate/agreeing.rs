@@ -205,7 +205,7 @@ impl Correlator<'_> {
         // the telephone, so no other leg caused it.
         let follows = |effect: &LegSignature<'_>, cause: &LegSignature<'_>| {
             let strength = self.number_agreement(effect, cause);
-            let ends_there = is_extension(cause.to);
+            let ends_there = is_extension(cause.to) && !self.is_passed_to_short_number(effect, cause);
             let begins_there = is_extension(effect.from) && !is_extension(cause.from);
             let leads_on = strength == MatchStrength::BothNumbers || !(ends_there || begins_there);
             let machines = [cause.hop.1, effect.hop.0];
@@ -221,6 +221,21 @@ impl Correlator<'_> {
         ]
     }
 
+    /// Returns whether `effect` passes an extension's call on to a short outside number at a provider, e.g. an emergency
+    /// number.
+    fn is_passed_to_short_number(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
+        same_number(effect.to, cause.to)
+            && cause.from_extension
+            && !effect.from_extension
+            && !self.plan.is_outside_host(cause.hop.0)
+            && self.plan.is_short_number_at(effect.to, effect.hop.1)
+    }
+
+    /// Returns whether the caller of a leg is a short outside number, e.g. of a bank. A provider sent the leg.
+    fn is_from_short_number(&self, leg: &LegSignature<'_>) -> bool {
+        self.plan.is_short_number_at(leg.from, leg.hop.0)
+    }
+
     /// Returns how well the numbers of two legs agree, if the legs have no host in common.
     ///
     /// If both callers are outside numbers, these must be equal. If only one caller is an extension, equal called
@@ -230,7 +245,7 @@ impl Correlator<'_> {
         let from = from && has_digits(effect.from);
         let one = match (from, to) {
             (true, true) => return MatchStrength::BothNumbers,
-            (true, false) => !cause.from_extension && !effect.from_extension,
+            (true, false) => !(cause.from_extension || effect.from_extension) || self.is_from_short_number(cause),
             (false, true) => has_digits(effect.to) && cause.from_extension != effect.from_extension,
             (false, false) => false,
         };
@@ -252,6 +267,7 @@ impl Correlator<'_> {
         if found.strength == MatchStrength::OneNumber
             && same_number(signature.from, leg.parties.from.as_deref())
             && others().any(|l| l.parties.is_from_extension())
+            && !self.is_from_short_number(&leg.signature())
         {
             // An extension made this call, and the new leg calls another number. Both show the same caller's number,
             // which may be the number of the whole site. So the new leg does not join.

@@ -10,6 +10,7 @@ use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, has
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
+use crate::call::numbers::TRUNK_PORTS;
 
 /// Returns whether the older leg cannot have caused the new leg, because the PBX already sent another leg for the older
 /// leg. The other leg has both numbers of the older leg. The new leg calls a different outside number.
@@ -127,6 +128,3 @@ impl Correlator<'_> {
             && self.is_tied_by_one_number(leg)
     }
 }
-
-/// Ports at which PBXs, proxies and trunks receive SIP, usually 5060 to 5080. A NAT gives a telephone a higher port.
-const TRUNK_PORTS: std::ops::RangeInclusive<u16> = 5_000..=5_999;

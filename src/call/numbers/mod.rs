@@ -100,6 +100,20 @@ impl NumberPlan {
         !is_private(host.ip()) && !self.phones.contains(&host.ip()) && !self.pbxs.contains(&host.ip())
     }
 
+    /// Returns whether a number at an end of a leg is a short outside number, e.g. of an emergency service or a bank. The
+    /// number looks like an extension, but a provider is at this end of the leg.
+    ///
+    /// A number in the configured list, or one that a telephone has registered, is an extension wherever it is.
+    pub(crate) fn is_short_number_at(&self, number: Option<&str>, end: Endpoint) -> bool {
+        let is_registered = |number: &str| {
+            self.present.contains_key(number) || self.registered.get(number).is_some_and(|user| !self.is_trunk(user))
+        };
+        let is_known = |number: &str| self.listed.contains(number) || is_registered(number);
+        self.is_outside_host(end)
+            && TRUNK_PORTS.contains(&end.port())
+            && number.is_some_and(|number| self.extensions.matches(number) && !is_known(number))
+    }
+
     /// Learns from a successful REGISTER that `user` is an extension. The receiver of the REGISTER (registrar) is then
     /// a PBX, but only if the extension is configured. Otherwise it may be a provider with which the PBX registers.
     pub(crate) fn learn_registration(&mut self, user: &str, registrant: Endpoint, registrar: Endpoint) {
@@ -362,6 +376,8 @@ fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
+/// Ports at which PBXs, proxies and trunks receive SIP, usually 5060 to 5080. A NAT gives a telephone a higher port.
+pub(crate) const TRUNK_PORTS: std::ops::RangeInclusive<u16> = 5_000..=5_999;
 /// Maximum number of learnt extensions, and of learnt PBX hosts. No site has so many.
 const MAX_LEARNED: usize = 65_536;
 /// Maximum number of programs of one host that are known to ring extensions. TCP connections have ports of their own.

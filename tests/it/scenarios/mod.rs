@@ -37,6 +37,7 @@ mod roles;
 mod rules;
 mod shared_hosts;
 mod short_talks;
+mod short_numbers;
 mod sites;
 mod strangers;
 mod topology;
