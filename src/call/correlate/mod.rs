@@ -27,6 +27,7 @@ mod question;
 mod queued;
 mod retry;
 mod rule_list;
+mod shown_machine;
 mod sound_group;
 mod tie;
 mod transfer;
@@ -120,7 +121,13 @@ impl Correlator<'_> {
         let is_late = self.now > question.at;
         let again = || if is_late { question.as_of_now().ask(HOST_STAGES) } else { CallChoice::Nothing };
         let choice = question.ask(SIGNALLING_STAGES).or_else(|| question.ask(HOST_STAGES)).or_else(again);
-        match choice.or_else(|| question.ask(LAST_STAGES)) {
+        let choice = choice.or_else(|| question.ask(LAST_STAGES));
+        if choice == CallChoice::Nothing
+            && let Some(correlation) = question.join_by_shown_machine()
+        {
+            return correlation;
+        }
+        match choice {
             CallChoice::Join(evidence) => {
                 let alias = self.alias_of(question, evidence);
                 Correlation { alias, ..Correlation::join(evidence.call, evidence.rule) }

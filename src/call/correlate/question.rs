@@ -13,6 +13,7 @@ use crate::call::dialog::Dialog;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
 use crate::call::party::LegParties;
+use crate::net::Endpoint;
 use crate::time::Timestamp;
 
 /// The question to which telephone call a new leg belongs.
@@ -107,6 +108,13 @@ impl<'a> LegQuestion<'a> {
             device: OnceCell::new(),
             ..*self
         }
+    }
+
+    /// Returns the same question as if the machine had sent the new leg from another of its addresses. `known` are the legs
+    /// at this address.
+    pub(super) fn as_sent_by(&self, machine: Endpoint, known: Vec<(LegKey, &'a Leg)>) -> Self {
+        let signature = LegSignature { hop: (machine, self.signature.hop.1), ..self.signature };
+        Self { signature, known, met: OnceCell::new(), device: OnceCell::new(), ..*self }
     }
 
     /// Returns whether the new leg is a recording session (SIPREC).

@@ -88,6 +88,9 @@ pub(super) const SIGNALLING_STAGES: &[&RuleStage] = &[&DIALOG, &HEADERS, &RECORD
 /// is answered or ends.
 pub(super) const HOST_STAGES: &[&RuleStage] = &[&HOSTS, &CLICK_TO_CALL];
 
+/// The stages (sets of rules) by which a leg belongs to the call of a caller who has reached the sender of the leg.
+pub(super) const CALLER_STAGES: &[&RuleStage] = &[&HOSTS];
+
 /// The stages (sets of rules) for a leg that no other rule explains. They are asked last.
 pub(super) const LAST_STAGES: &[&RuleStage] = &[&RETRY, &CONSULTATION, &NUMBERS];
 

@@ -10,17 +10,17 @@ use crate::support::playback::{PlayedScene, play};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
 /// A PBX with one address towards the provider and another towards the telephones.
-struct TwoAddresses {
-    scene: Scene,
+pub(super) struct TwoAddresses {
+    pub(super) scene: Scene,
     outside: ScenePhone,
     wan: ScenePhone,
-    lan: ScenePhone,
+    pub(super) lan: ScenePhone,
     e200: ScenePhone,
-    e201: ScenePhone,
+    pub(super) e201: ScenePhone,
 }
 
 impl TwoAddresses {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             scene: Scene::new(),
             outside: ScenePhone::new(OUTSIDE, 1),
@@ -31,15 +31,15 @@ impl TwoAddresses {
         }
     }
 
-    fn inbound(&mut self, from: &str) -> DialogId {
+    pub(super) fn inbound(&mut self, from: &str) -> DialogId {
         self.scene.leg(&mut self.outside, &mut self.wan, [from, DID])
     }
 
-    fn rings_200(&mut self, from: &str) -> DialogId {
+    pub(super) fn rings_200(&mut self, from: &str) -> DialogId {
         self.scene.leg(&mut self.lan, &mut self.e200, [from, "200"])
     }
 
-    fn rings_201(&mut self, from: &str) -> DialogId {
+    pub(super) fn rings_201(&mut self, from: &str) -> DialogId {
         self.scene.leg(&mut self.lan, &mut self.e201, [from, "201"])
     }
 }
@@ -55,7 +55,7 @@ fn joined_by(record: &CallRecord) -> Vec<Option<CorrelationRule>> {
     record.legs.iter().map(|leg| leg.joined_by).collect()
 }
 
-fn facts(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
+pub(super) fn facts(record: &CallRecord) -> (CallDirection, Option<&str>, CallOutcome) {
     (record.direction, record.internal.as_deref(), record.outcome)
 }
 
