@@ -187,6 +187,13 @@ impl JudgedFormat {
     }
 }
 
+/// Returns whether the payload of a telephone-event may be encrypted by SRTP. SRTP adds 4 to 20 bytes, and they are not
+/// all equal.
+pub(crate) fn may_be_encrypted_event(payload: &[u8]) -> bool {
+    let added = payload.get(EVENT_BYTES..).unwrap_or_default();
+    (4..=20).contains(&added.len()) && added.iter().any(|byte| *byte != added[0])
+}
+
 /// Length of a telephone-event payload, bytes (RFC 4733 section 2.3).
 const EVENT_BYTES: usize = 4;
 /// Maximum length of a payload that may be a telephone-event, bytes. The usual length is 4; no device sends an event

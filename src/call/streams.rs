@@ -5,7 +5,7 @@ use crate::call::decision::{Decision, PayloadFormat};
 use crate::call::engine::levels::StreamLevel;
 use crate::call::keys::LegKey;
 use crate::call::negotiation::{Negotiation, StreamSecurity};
-use crate::call::payload_judge::{MAX_EVENT_BYTES, PayloadJudge};
+use crate::call::payload_judge::{MAX_EVENT_BYTES, PayloadJudge, may_be_encrypted_event};
 use crate::call::record::{Side, SideRecord, StreamRecord};
 use crate::codec::g711::linear_values;
 use crate::codec::{Codec, CompandingLaw};
@@ -65,6 +65,8 @@ struct ReceivedPackets {
     level: Option<StreamLevel>,
     /// Number of packets that the capture truncated.
     cut: u64,
+    /// Length of the newest payload that is no event, bytes.
+    voice_bytes: u32,
 }
 
 /// The payload types of a stream, with their formats.
@@ -290,6 +292,7 @@ impl RtpStream {
         let secret = payload.secret || payload.contains_event(packet.payload);
         if !secret {
             self.received.spacing.handle_packet(packet.sequence, packet.time.0);
+            self.received.voice_bytes = packet.payload.len() as u32;
         }
         PacketOutcome::Packet { secret, news }
     }
@@ -476,6 +479,26 @@ impl RtpStream {
     /// Returns whether the stream is encrypted according to the last report to the engine.
     pub(crate) fn is_protected(&self) -> bool {
         !self.reported.security.is_plain()
+    }
+
+    /// Returns whether the payload of a telephone-event is readable: captured and not encrypted. Media may be encrypted
+    /// although the session descriptions show no keys.
+    pub(crate) fn can_read_event(&self, payload: &[u8]) -> bool {
+        let is_readable = !self.is_protected() && !payload.is_empty();
+        // A plain event with stray bytes is recognized by the plain voice beside it.
+        is_readable && (!may_be_encrypted_event(payload) || self.has_plain_voice_form())
+    }
+
+    /// Returns whether the voice payloads are exactly as long as their timestamps say. With a tag they would be longer.
+    fn has_plain_voice_form(&self) -> bool {
+        let voice =
+            self.formats.uses.iter().filter(|p| !p.secret).max_by_key(|p| p.packets).and_then(PayloadUse::voice);
+        let Some((voice, ticks)) = voice.zip(self.received.spacing.majority()) else { return false };
+        let length_ns = |bytes| voice.codec()?.duration_ns(bytes, voice.clock_hz, voice.channels);
+        let spacing_ns = i64::from(ticks) * 1_000_000_000 / i64::from(voice.clock_hz.max(1));
+        // A tag may be shorter than a frame, so one byte less must be too short.
+        let bytes = self.received.voice_bytes;
+        length_ns(bytes) == Some(spacing_ns) && length_ns(bytes.saturating_sub(1)) != Some(spacing_ns)
     }
 
     /// Returns the statistics of the stream for the call record; `None` before its first packet.

@@ -93,7 +93,7 @@ impl Engine {
         let StreamRef { slot, index } = stream;
         let Some(leg) = self.table.leg_mut(slot) else { return };
         let Some(stream) = leg.media.streams().get(index) else { return };
-        let (side, readable) = (stream.side, !stream.is_protected() && !packet.payload.is_empty());
+        let (side, readable) = (stream.side, stream.can_read_event(packet.payload));
         let press = leg.pause.keypad.handle_packet(side, at, packet, readable, &self.settings.config.pause);
         self.apply_key_press(slot, press, side, at, sink);
     }

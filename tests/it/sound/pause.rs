@@ -7,6 +7,7 @@ use callspan::call::record::{CallVerdict, Side};
 use callspan::service::resume::{NoEarlierCalls, resume};
 use callspan::spool::disk::DiskSpool;
 
+use crate::sound::srtp::{SrtpMasterKey, protect};
 use crate::support::phones::{
     EngineWithSpool, MirroredTraffic, RecordedCall, RtpPhone, SentDatagram, at_ms, ended, feed, recorded,
 };
@@ -238,4 +239,32 @@ fn a_pause_outlives_a_restart_whatever_led_to_it() {
     assert!(recorded.frames[frame(from)..frame(to)].iter().all(|f| *f == [0, 0]));
     assert!(recorded.frames[frame(to + 500.0)..frame(to + 600.0)].iter().any(|f| f[0] != 0 && f[1] != 0));
     assert_no_keys(&recorded, &[before, after].concat());
+}
+
+/// Media may be encrypted although the session descriptions show no keys. Then the first byte of an event is a key by
+/// chance. A plain event with stray bytes has the voice of a plain stream beside it.
+#[test]
+fn keys_of_media_that_is_encrypted_by_its_form_do_not_pause() {
+    for tag_bytes in [Some(4), Some(10), None] {
+        let (mut wire, paused_ms, resumed_ms) = typing();
+        let keys: Vec<u8> =
+            wire.packets.iter().filter(|packet| is_event(packet)).map(|packet| packet.payload[12]).collect();
+        match tag_bytes {
+            Some(bytes) => {
+                protect(&mut wire, Side::Caller, 0, |_| SrtpMasterKey::new(3).with_tag(bytes));
+            }
+            None => wire.packets.iter_mut().filter(|p| is_event(p)).for_each(|p| p.payload.extend([7, 1, 0, 9])),
+        }
+        for (packet, key) in wire.packets.iter_mut().filter(|packet| is_event(packet)).zip(keys) {
+            packet.payload[12] = key;
+        }
+        let recorded = run(wire);
+        let paused: Vec<_> = recorded.record.paused.iter().map(|pause| (pause.from, pause.to)).collect();
+        let plain = vec![(at_ms(paused_ms), Some(at_ms(resumed_ms)))];
+        assert_eq!(paused, if tag_bytes.is_none() { plain } else { Vec::new() }, "{tag_bytes:?}");
+    }
+}
+
+fn is_event(packet: &SentDatagram) -> bool {
+    packet.payload.get(1) == Some(&101)
 }
