@@ -6,22 +6,31 @@ use super::Codec;
 impl Codec {
     /// Returns whether all frames of a payload have the bits that this codec fixes. Returns true if it fixes no bits.
     pub(crate) fn has_fixed_bits(self, payload: &[u8]) -> bool {
-        match self {
-            Self::Gsm => payload.as_chunks::<GSM_FRAME_BYTES>().0.iter().all(|frame| frame[0] >> 4 == GSM_SIGNATURE),
-            Self::Ilbc => {
-                let frame_bytes = ILBC_FRAME_BYTES.into_iter().find(|bytes| payload.len().is_multiple_of(*bytes));
-                // The last bit is 0, unless the frame is empty (RFC 3951 section 3.8).
-                frame_bytes.is_none_or(|bytes| payload.chunks_exact(bytes).all(|frame| frame[bytes - 1] & 1 == 0))
-            }
-            Self::G729 => payload.as_chunks::<G729_FRAME_BYTES>().0.iter().all(has_pitch_parity),
-            _ => true,
-        }
+        self.frames_with_fixed_bits(payload).all(|has_bits| has_bits)
+    }
+
+    /// Returns for each frame of a payload whether it has the bits that this codec fixes. Returns nothing if it fixes no
+    /// bits.
+    pub(crate) fn frames_with_fixed_bits(self, payload: &[u8]) -> impl Iterator<Item = bool> {
+        let frame_bytes = match self {
+            Self::Gsm => Some(GSM_FRAME_BYTES),
+            Self::Ilbc => ILBC_FRAME_BYTES.into_iter().find(|bytes| payload.len().is_multiple_of(*bytes)),
+            Self::G729 => Some(G729_FRAME_BYTES),
+            _ => None,
+        };
+        let frames = frame_bytes.into_iter().flat_map(|bytes| payload.chunks_exact(bytes));
+        frames.map(move |frame| match self {
+            Self::Gsm => frame[0] >> 4 == GSM_SIGNATURE,
+            // The last bit is 0, unless the frame is empty (RFC 3951 section 3.8).
+            Self::Ilbc => frame[frame.len() - 1] & 1 == 0,
+            _ => has_pitch_parity(frame),
+        })
     }
 }
 
 /// Returns whether the parity bit P0 of a G.729 speech frame is that of its pitch delay P1 (G.729 clause 3.7.2). The bit
 /// and the six most significant bits of P1 have an odd sum. RFC 3551 section 4.5.6 has the order of the bits.
-const fn has_pitch_parity(frame: &[u8; G729_FRAME_BYTES]) -> bool {
+const fn has_pitch_parity(frame: &[u8]) -> bool {
     let (pitch, parity) = (frame[2] & 0x3F, frame[3] >> 5 & 1);
     (pitch.count_ones() + parity as u32) % 2 == 1
 }
@@ -33,7 +42,7 @@ const GSM_SIGNATURE: u8 = 0xD;
 /// Lengths of iLBC frames of 20 ms and of 30 ms, bytes.
 pub(crate) const ILBC_FRAME_BYTES: [usize; 2] = [38, 50];
 /// Length of a G.729 speech frame, bytes (10 ms).
-const G729_FRAME_BYTES: usize = 10;
+pub(crate) const G729_FRAME_BYTES: usize = 10;
 
 #[cfg(test)]
 mod tests {

@@ -21,6 +21,7 @@ mod answer_tone;
 mod channel_window;
 mod clock_rate;
 mod decided_streams;
+pub(crate) mod form_judge;
 mod mix_buffer;
 mod packet;
 mod plan;

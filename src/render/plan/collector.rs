@@ -4,7 +4,6 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
-use super::form_judge::{ExaminedPayload, FormJudge, FormTest, PayloadForm};
 use super::stream_plan::{AnnouncedClock, ArrivedPacket, MediaClocks, StreamPlan};
 use super::track_facts::{aliases, drift};
 use crate::call::decision::PayloadFormat;
@@ -13,6 +12,7 @@ use crate::net::{PayloadType, Ssrc};
 use crate::render::clock_rate::{ClockObservation, ClockRateDetector, MediaClock};
 use crate::render::codec::g726::PackingJudge;
 use crate::render::decided_streams::{DecidedStream, StreamProtection};
+use crate::render::form_judge::{ExaminedPayload, FormJudge, FormTest, PayloadForm};
 use crate::render::packet::{self, CapturedPayload, RtpHeaderFields};
 use crate::render::rtp_clock::TimestampUnwrapper;
 use crate::render::second_look::{ClockPolicy, TimelineFit};
@@ -195,7 +195,8 @@ impl StreamCollector {
         if let Some(test) = self.form_test
             && let Some(payload) = packet::whole_payload(packet)
         {
-            self.forms.handle_payload(test, sought, ExaminedPayload { at: packet.at, head, payload });
+            let RtpHeaderFields { sequence, time, .. } = head;
+            self.forms.handle_payload(test, sought, ExaminedPayload { at: packet.at, sequence, time, payload });
         }
     }
 

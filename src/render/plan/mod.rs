@@ -2,14 +2,12 @@
 //! playout time of each packet.
 
 mod collector;
-mod form_judge;
 mod plan_pass;
 mod stream_plan;
 mod track_facts;
 
 use std::collections::BTreeMap;
 
-pub(super) use form_judge::PayloadForm;
 pub(super) use stream_plan::{ArrivedPacket, PlayoutTime, StreamPlan};
 
 use super::report::RenderError;

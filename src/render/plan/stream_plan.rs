@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::form_judge::{FormPeriod, PayloadForm};
 use crate::call::decision::{PayloadFormat, SrtpContext};
 use crate::call::record::Side;
 use crate::net::{PayloadType, Ssrc};
 use crate::render::clock_rate::MediaClock;
 use crate::render::codec;
 use crate::render::decided_streams::DecidedStream;
+use crate::render::form_judge::{FormPeriod, PayloadForm};
 use crate::render::packet::{self, CapturedPayload, RtpHeaderFields};
 use crate::render::rtp_clock::{MediaPosition, PacketTiming, TimestampUnwrapper, TimingUnit};
 use crate::render::timeline::{LagTimeline, PlayoutOffset};

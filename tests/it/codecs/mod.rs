@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use callspan::call::decision::PayloadFormat;
 use callspan::render::codec::{SpeechDecoder, decoder_for};
 
+use crate::support::coded::{coded_path, coded_payloads};
+
 fn decoder(encoding: &str, clock_hz: u32, fmtp: &str) -> Box<dyn SpeechDecoder> {
     let format = PayloadFormat { encoding: encoding.into(), clock_hz, channels: 1, fmtp: fmtp.into() };
     decoder_for(&format).expect("a codec that we claim")
@@ -62,16 +64,7 @@ fn g722_is_bit_exact_with_the_itu_vector() {
 
 /// Returns a fixture: payloads of real speech, and the samples that an independent decoder made of them.
 fn fixture(name: &str) -> (Vec<Vec<u8>>, Vec<i16>) {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/codecs");
-    let read = |suffix: &str| std::fs::read(folder.join(format!("{name}.{suffix}"))).unwrap();
-    let (mut payloads, packed) = (Vec::new(), read("rtp"));
-    let mut rest = &packed[..];
-    while let Some((length, after)) = rest.split_first_chunk() {
-        let (payload, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
-        payloads.push(payload.to_vec());
-        rest = after;
-    }
-    (payloads, words(&read("s16")))
+    (coded_payloads(name), words(&std::fs::read(coded_path(&format!("{name}.s16"))).unwrap()))
 }
 
 fn decode_fixture(name: &str, decoder: &mut dyn SpeechDecoder) -> (Vec<i16>, Vec<i16>) {

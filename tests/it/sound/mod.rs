@@ -13,4 +13,5 @@ mod restart;
 mod score;
 mod srtp;
 mod srtp_form;
+mod srtp_form_codecs;
 mod wide;

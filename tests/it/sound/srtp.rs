@@ -49,6 +49,11 @@ impl SrtpMasterKey {
         format!("inline:{}{mki}", base64(&self.master))
     }
 
+    /// Returns the line with this key, after the lines of an m-line.
+    pub fn attribute(&self) -> String {
+        format!("\r\na=crypto:1 {} {}", self.suite(), self.inline())
+    }
+
     /// Derives a session key (RFC 3711 section 4.3.1, key derivation rate 0).
     fn derive(&self, label: u8, count: usize) -> Vec<u8> {
         let mut block = [0; 16];

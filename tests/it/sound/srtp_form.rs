@@ -8,7 +8,7 @@ use crate::sound::srtp::{SrtpMasterKey, assert_heard, both, protect, savp};
 use crate::support::phones::{MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media, record};
 
 /// Returns the number of packets of a problem; `None` if the record does not have it.
-fn packets_of(recorded: &RecordedCall, kind: ProblemKind) -> Option<u64> {
+pub fn packets_of(recorded: &RecordedCall, kind: ProblemKind) -> Option<u64> {
     recorded.record.problems.iter().find(|problem| problem.kind == kind)?.packets
 }
 

@@ -2,6 +2,7 @@
 
 pub mod call_frames;
 pub mod captures;
+pub mod coded;
 pub mod configuration;
 pub mod packets;
 pub mod phones;

@@ -7,7 +7,7 @@ use fastrand::Rng;
 
 use super::super::judge::{FieldScore, judge};
 use super::setting::{CallSetting, CallStory};
-use crate::support::captures::fixture;
+use crate::support::coded::{coded_path, coded_payloads};
 use crate::support::phones::{MirroredTraffic, RecordedCall, SentDatagram, at_ms, describe, media};
 use crate::support::score::halved;
 
@@ -81,15 +81,14 @@ impl CodedVoice {
             "g726_40" => ("G726-40/8000", 8_000, false),
             _ => panic!("no voice {name}"),
         };
-        let read = |suffix: &str| std::fs::read(fixture(&format!("codecs/{name}.{suffix}"))).unwrap();
-        let (mut payloads, packed) = (Vec::new(), read("rtp"));
-        let mut rest = &packed[..];
-        while let Some((length, after)) = rest.split_first_chunk() {
-            let (payload, after) = after.split_at(usize::from(u16::from_be_bytes(*length)));
-            payloads.push(payload.to_vec());
-            rest = after;
-        }
-        let sound: Vec<i16> = read("s16").as_chunks().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
+        let payloads = coded_payloads(name);
+        let sound: Vec<i16> = std::fs::read(coded_path(&format!("{name}.s16")))
+            .unwrap()
+            .as_chunks()
+            .0
+            .iter()
+            .map(|&pair| i16::from_le_bytes(pair))
+            .collect();
         let sound = if is_wide { halved(&sound) } else { sound };
         let packet_ms = (sound.len() / 8 / payloads.len()) as u32;
         Self { rtpmap, clock_hz, packet_ms, payloads, sound }
