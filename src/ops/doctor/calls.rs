@@ -7,12 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
+use super::tallied_stream::{StreamSource, TalliedProtection, TalliedStream};
 use crate::call::decision::{Decision, MissingKeyReason, PayloadFormat};
 use crate::call::event::{CallEvent, DiscardReason, EndedCall, KeptBytes, LegId, LegSink};
 use crate::call::record::{EventKind, ProblemKind, Side};
 use crate::codec::Codec;
 use crate::decode::UdpDatagram;
-use crate::net::{Endpoint, Ssrc};
 use crate::render::codec::decoder_for;
 use crate::rtp;
 use crate::time::Timestamp;
@@ -48,7 +48,8 @@ pub(crate) struct CallTally {
     pub(crate) dtls: u64,
     /// Number of streams with ZRTP, a key agreement within the media stream.
     pub(crate) zrtp: u64,
-    /// Number of SRTP streams with keys that the mirror port did not show.
+    /// Number of SRTP streams with keys that the mirror port did not show. The session descriptions, or the form of the
+    /// payloads, show the encryption.
     pub(crate) no_keys: u64,
     /// Streams counted in `no_keys` that may still get keys, because the SDP answer was not captured yet. Each entry
     /// has the leg and the number of the stream within the leg.
@@ -57,17 +58,6 @@ pub(crate) struct CallTally {
     pub(crate) unknown_codecs: BTreeMap<String, u64>,
     /// Streams of the legs in progress. The index in the list is the number of the stream within its leg.
     pub(super) legs: HashMap<LegId, Vec<TalliedStream>>,
-}
-
-/// A stream of a leg in progress, with the facts that decide whether its packets count as audio.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TalliedStream {
-    flow: (Endpoint, Endpoint, Ssrc),
-    side: Side,
-    /// Payload types that carry audio which callspan can decode: bit n is set for payload type n.
-    sound: u128,
-    is_encrypted: bool,
-    heard: u64,
 }
 
 impl CallTally {
@@ -97,14 +87,15 @@ impl CallTally {
             }
         }
         for leg in &ended.legs {
-            self.legs.remove(&leg.leg);
+            let streams = self.legs.remove(&leg.leg).into_iter().flatten();
+            self.no_keys += streams.filter(TalliedStream::is_encrypted_by_form).count() as u64;
         }
     }
 
     /// Returns whether a side had audio in the anchor leg, from which a recording would take its sound.
     fn is_heard(&self, ended: &EndedCall, side: Side) -> bool {
         let streams = ended.legs.first().and_then(|leg| self.legs.get(&leg.leg)).into_iter().flatten();
-        streams.filter(|s| s.side == side).map(|s| s.heard).sum::<u64>() >= MIN_HEARD
+        streams.filter(|s| s.side == side).map(TalliedStream::heard).sum::<u64>() >= MIN_HEARD
     }
 
     fn stream(&mut self, leg: LegId, stream: u32) -> Option<&mut TalliedStream> {
@@ -114,33 +105,36 @@ impl CallTally {
     fn note_stream(&mut self, leg: LegId, decision: &Decision) {
         match decision {
             Decision::Stream { stream, src, dst, ssrc, side } => {
-                let flow = (*src, *dst, *ssrc);
+                let source = StreamSource { src: *src, dst: *dst, ssrc: *ssrc };
                 let streams = self.legs.entry(leg).or_default();
                 match streams.get_mut(*stream as usize) {
                     // When a new part (file) of a long recording begins, the engine repeats its decisions about
                     // streams. So a known stream is not counted again.
-                    Some(known) => (known.flow, known.side) = (flow, *side),
-                    None => streams.push(TalliedStream { flow, side: *side, sound: 0, is_encrypted: false, heard: 0 }),
+                    Some(known) => (known.source, known.side) = (source, *side),
+                    None => streams.push(TalliedStream::new(source, *side)),
                 }
             }
             Decision::Payload { stream, pt, format } => {
-                let bit = 1_u128 << (pt.0 & 0x7f);
-                let is_sound = format.as_ref().is_some_and(is_sound);
                 if let Some(stream) = self.stream(leg, *stream) {
-                    stream.sound = if is_sound { stream.sound | bit } else { stream.sound & !bit };
+                    stream.note_format(*pt, format.as_ref());
                 }
             }
             Decision::Encrypted { stream, .. } => {
-                if let Some(stream) = self.stream(leg, *stream) {
-                    stream.is_encrypted = true;
-                }
+                self.note_protection(leg, *stream, TalliedProtection::Encrypted);
+            }
+            Decision::Plain { stream, unused_keys } if unused_keys.is_empty() => {
+                self.note_protection(leg, *stream, TalliedProtection::Plain);
             }
             Decision::Plain { stream, .. } | Decision::Srtp { stream, .. } => {
-                if let Some(stream) = self.stream(leg, *stream) {
-                    stream.is_encrypted = false;
-                }
+                self.note_protection(leg, *stream, TalliedProtection::Keys);
             }
             _ => {}
+        }
+    }
+
+    fn note_protection(&mut self, leg: LegId, stream: u32, protection: TalliedProtection) {
+        if let Some(stream) = self.stream(leg, stream) {
+            stream.note_protection(protection);
         }
     }
 
@@ -162,10 +156,9 @@ impl LegSink for CallTally {
         let is_whole = datagram.payload.len() as u64 >= u64::from(datagram.wire_len);
         let Some(streams) = self.legs.get_mut(&leg).filter(|_| is_whole) else { return };
         let Ok(packet) = rtp::RtpPacket::parse_cut(datagram.payload) else { return };
-        let flow = (datagram.src, datagram.dst, packet.ssrc);
-        if let Some(stream) = streams.iter_mut().rev().find(|s| s.flow == flow) {
-            let is_sound = stream.sound & (1 << (packet.pt.0 & 0x7f)) != 0;
-            stream.heard += u64::from(is_sound && !stream.is_encrypted);
+        let source = StreamSource { src: datagram.src, dst: datagram.dst, ssrc: packet.ssrc };
+        if let Some(stream) = streams.iter_mut().rev().find(|s| s.source == source) {
+            stream.handle_packet(datagram.at, &packet);
         }
     }
     fn decide(&mut self, leg: LegId, _at: Timestamp, decision: &Decision) {
@@ -192,16 +185,6 @@ impl LegSink for CallTally {
     fn discard(&mut self, leg: LegId, _: DiscardReason) {
         self.close(leg);
         self.legs.remove(&leg);
-    }
-}
-
-/// Returns whether packets of this format contain audio that can be decoded. Redundant audio (RFC 2198) counts;
-/// telephone-events and comfort noise do not.
-fn is_sound(format: &PayloadFormat) -> bool {
-    match format.codec() {
-        Some(codec) if codec.accompanies_speech() => false,
-        Some(Codec::Red) => true,
-        _ => decoder_for(format).is_some(),
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) mod host;
 pub(crate) mod report;
 mod rules;
 pub(crate) mod russian;
+mod tallied_stream;
 pub(crate) mod traffic;
 
 pub(crate) use finding_kind::FindingKind;

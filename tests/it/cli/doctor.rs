@@ -4,7 +4,10 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use callspan::call::record::Side;
+
 use crate::support::packets::{self, CapturedFrame};
+use crate::support::phones::{self, MirroredTraffic, RtpPhone};
 
 fn doctor(args: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));
@@ -262,6 +265,28 @@ fn media_behind_dtls_is_encrypted_and_says_what_to_change() {
     let report = look_at(&packets::each(&call(), to_dtls));
     assert_eq!(kinds(&report)[0], ("encrypted_media".into(), "problem".into()), "{report:#}");
     assert_eq!(report["findings"][0]["commands"][0], "media_encryption=sdes");
+}
+
+/// The session descriptions show no encryption. But each payload is 10 bytes too long, and its bytes are random.
+#[test]
+fn media_that_is_encrypted_by_its_form_alone_is_counted() {
+    let mut wire = MirroredTraffic::answered();
+    for side in [Side::Caller, Side::Callee] {
+        RtpPhone::new(side).talk(&mut wire, 1_000.0, 6_000.0);
+    }
+    wire.bye(6_000.0);
+    let plain = wire.sorted();
+    let mut random = fastrand::Rng::with_seed(5);
+    let mut encrypted = plain.clone();
+    for packet in encrypted.iter_mut().filter(|packet| packet.payload.starts_with(&[0x80])) {
+        packet.payload.truncate(12);
+        packet.payload.extend(std::iter::repeat_with(|| random.u8(..)).take(170));
+    }
+    let report = look_at(&phones::frames(&encrypted));
+    assert_eq!(kinds(&report)[0], ("encrypted_media".into(), "problem".into()), "{report:#}");
+    let what = report["findings"][0]["what"].as_str();
+    assert_eq!(what, Some("encrypted RTP streams: 2 with keys that the signalling does not show"));
+    assert!(!look_at(&phones::frames(&plain)).to_string().contains("encrypted_media"));
 }
 
 #[test]
