@@ -364,13 +364,16 @@ pub enum Decision {
         stream: u32,
         /// Crypto suite and keys that decrypt the stream.
         context: SrtpContext,
+        /// Keys in an unanswered offer of the sender. The mirror may have lost the answer, so they are tried, too.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        offered: Vec<SrtpContext>,
     },
     /// From now on, the stream is not encrypted.
     Plain {
         /// Number of the stream in this leg.
         stream: u32,
-        /// Keys that one side announced and the other side did not accept. The stream is encrypted if one of them opens
-        /// its packets.
+        /// Keys that one side announced and the other side did not accept, or did not answer yet. The stream is
+        /// encrypted if one of them opens its packets.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         unused_keys: Vec<SrtpContext>,
     },

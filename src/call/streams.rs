@@ -823,7 +823,7 @@ mod tests {
         let first = Timestamp::from_nanos(5 * 20_000_000);
         assert!(matches!(told(5, &negotiation), Some((StreamSecurity::Undecryptable(_), at)) if at == first));
         negotiation.announce(Side::Callee, describe(5000));
-        assert!(matches!(told(25, &negotiation), Some((StreamSecurity::Keys(_), at)) if at == first));
+        assert!(matches!(told(25, &negotiation), Some((StreamSecurity::Keys { .. }, at)) if at == first));
         assert_eq!(told(26, &negotiation), None, "once");
     }
 

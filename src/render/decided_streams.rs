@@ -46,7 +46,7 @@ pub(super) struct DecidedStream {
     /// The SRTP keys that were in use before the signalling ended the encryption. A sender may use them for a while
     /// longer, e.g. until the SDP answer (RFC 3264 section 8). Or keys on which the sides did not agree, after one of
     /// them opened a packet.
-    pub(super) former_keys: Option<(SrtpContext, u32)>,
+    pub(super) former_keys: Option<StreamKeys>,
     /// Keys on which the sides did not agree, while it is open whether the stream uses them.
     unused_keys: Option<Box<UnusedKeys>>,
     /// Number that the decisions about keys had when `unused_keys` were announced.
@@ -58,11 +58,20 @@ pub(super) struct DecidedStream {
 pub(super) enum StreamProtection {
     /// The stream is not encrypted.
     Plain,
-    /// SRTP with keys from the signalling. The number counts the call engine's decisions with keys, so that new keys
-    /// are noticed.
-    Keys(SrtpContext, u32),
+    /// SRTP with keys from the signalling.
+    Keys(StreamKeys),
     /// Encryption that callspan cannot decrypt, and the reason.
     Closed(UndecryptableReason),
+}
+
+/// The SRTP keys of a stream.
+#[derive(Clone, Debug)]
+pub(super) struct StreamKeys {
+    pub(super) context: SrtpContext,
+    /// Keys in an unanswered offer, with which the sender may encrypt, too.
+    pub(super) offered: Vec<SrtpContext>,
+    /// Number of the call engine's decision about keys, so that new keys are noticed.
+    pub(super) decision: u32,
 }
 
 impl DecidedStreams {
@@ -117,10 +126,11 @@ impl DecidedStreams {
                     known.align_comfort_noise();
                 }
             }
-            Decision::Srtp { stream, context } => {
+            Decision::Srtp { stream, context, offered } => {
                 self.keys += 1;
                 if let Some(known) = self.streams.get_mut(stream) {
-                    known.protection = StreamProtection::Keys(context.clone(), self.keys);
+                    let (context, offered) = (context.clone(), offered.clone());
+                    known.protection = StreamProtection::Keys(StreamKeys { context, offered, decision: self.keys });
                     (known.former_keys, known.unused_keys) = (None, None);
                 }
             }
@@ -174,7 +184,10 @@ impl DecidedStream {
             self.formats.get(&head.pt).and_then(Option::as_ref).is_some_and(|format| is_on_timeline(format));
         let Some(keys) = self.unused_keys.take_if(|_| has_sound) else { return };
         match keys.try_packet(packet) {
-            UnusedKeyTrial::Proven(context) => self.former_keys = Some((context, self.unused_since)),
+            UnusedKeyTrial::Proven(context) => {
+                let (offered, decision) = (Vec::new(), self.unused_since);
+                self.former_keys = Some(StreamKeys { context, offered, decision });
+            }
             UnusedKeyTrial::Open(keys) => self.unused_keys = Some(Box::new(keys)),
             UnusedKeyTrial::Refuted => {}
         }
@@ -204,8 +217,8 @@ impl DecidedStream {
     /// arrive.
     fn end_keys(&mut self, protection: StreamProtection) {
         self.unused_keys = None;
-        if let StreamProtection::Keys(context, decision) = std::mem::replace(&mut self.protection, protection) {
-            self.former_keys = Some((context, decision));
+        if let StreamProtection::Keys(keys) = std::mem::replace(&mut self.protection, protection) {
+            self.former_keys = Some(keys);
         }
     }
 }

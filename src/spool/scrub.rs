@@ -159,7 +159,7 @@ mod tests {
             cryptex: false,
         };
         let decided = |decision| TimedDecision { at_ns: 2, decision };
-        format::put_decision(&mut spool, &decided(Decision::Srtp { stream: 0, context }));
+        format::put_decision(&mut spool, &decided(Decision::Srtp { stream: 0, context, offered: Vec::new() }));
         let keys = spool.len() - before;
         format::put_decision(&mut spool, &decided(Decision::Start));
         let kept = scrubbed(&spool);

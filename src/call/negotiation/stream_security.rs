@@ -16,8 +16,13 @@ pub(crate) enum StreamSecurity {
     Plain,
     /// The sides agreed on no encryption, although one of them announced these keys. Some senders use them all the same.
     PlainDespiteKeys(Vec<SrtpContext>),
-    /// The audio is encrypted by SRTP with these keys.
-    Keys(SrtpContext),
+    /// The audio is encrypted by SRTP.
+    Keys {
+        /// The keys on which the sides agreed.
+        context: SrtpContext,
+        /// Keys in an unanswered offer of the sender. If the mirror lost the answer, they are in force.
+        offered: Vec<SrtpContext>,
+    },
     /// The audio is encrypted with keys that the capture does not show.
     Undecryptable(MissingKeyReason),
 }
@@ -28,12 +33,25 @@ impl StreamSecurity {
         matches!(self, Self::Plain | Self::PlainDespiteKeys(_))
     }
 
+    /// Returns the encryption if the sender may use offered keys, too.
+    fn with_offered(self, mut offered: Vec<SrtpContext>) -> Self {
+        match self {
+            Self::Keys { context, .. } => {
+                offered.retain(|keys| *keys != context);
+                Self::Keys { context, offered }
+            }
+            Self::Plain if !offered.is_empty() => Self::PlainDespiteKeys(offered),
+            Self::PlainDespiteKeys(keys) => Self::PlainDespiteKeys([keys, offered].concat()),
+            Self::Plain | Self::Undecryptable(_) => self,
+        }
+    }
+
     /// Returns the decision that stores this encryption of a stream in the spool.
     pub(crate) fn decision(self, stream: u32) -> Decision {
         match self {
             Self::Plain => Decision::Plain { stream, unused_keys: Vec::new() },
             Self::PlainDespiteKeys(unused_keys) => Decision::Plain { stream, unused_keys },
-            Self::Keys(context) => Decision::Srtp { stream, context },
+            Self::Keys { context, offered } => Decision::Srtp { stream, context, offered },
             Self::Undecryptable(why) => Decision::Encrypted { stream, why },
         }
     }
@@ -58,10 +76,18 @@ impl Negotiation {
     /// own keys.
     pub(crate) fn security_of_flow(&self, sender: Side, flow: Flow) -> StreamSecurity {
         let common = self.common_lines(sender);
-        match line_of(&common, flow) {
+        let agreed = match line_of(&common, flow) {
             None | Some(0) => self.security(sender),
             Some(line) => self.security_of_line(Some(common[line].0), Some(common[line].1)),
-        }
+        };
+        agreed.with_offered(self.offered_keys(sender))
+    }
+
+    /// Returns the keys in an in-dialog offer of a side that was not answered yet.
+    fn offered_keys(&self, sender: Side) -> Vec<SrtpContext> {
+        let offer = self.pending[sender.channel()].as_ref().and_then(|pending| pending.offer.as_ref());
+        let keys = offer.into_iter().flat_map(|offer| &offer.lines).flat_map(|line| &line.crypto);
+        keys.map(|(_, context)| context.clone()).collect()
     }
 
     /// Returns the encryption of an m-line. `own` is the description of the m-line by its sender, `other` the
@@ -91,8 +117,9 @@ impl Negotiation {
                 let context = own.crypto.iter().find(|(tag, _)| Some(*tag) == chosen).or_else(|| own.crypto.first());
                 // A sender encrypts header extensions only for a receiver that announces it (RFC 9335 section 4).
                 let cryptex = other.map_or(own.cryptex, |receiver| receiver.cryptex);
-                context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| {
-                    StreamSecurity::Keys(SrtpContext { cryptex, ..c.clone() })
+                context.map_or(StreamSecurity::Undecryptable(MissingKeyReason::NoKeys), |(_, c)| StreamSecurity::Keys {
+                    context: SrtpContext { cryptex, ..c.clone() },
+                    offered: Vec::new(),
                 })
             }
         }

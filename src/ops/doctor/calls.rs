@@ -170,7 +170,7 @@ impl LegSink for CallTally {
         }
         match decision {
             Decision::Payload { format: Some(format), .. } => self.note_format(format),
-            Decision::Srtp { .. } => self.with_keys += 1,
+            Decision::Srtp { offered, .. } => self.with_keys += u64::from(offered.is_empty()),
             Decision::Encrypted { why: MissingKeyReason::DtlsSrtp, .. } => self.dtls += 1,
             Decision::Encrypted { why: MissingKeyReason::Zrtp, .. } => self.zrtp += 1,
             Decision::Encrypted { why: MissingKeyReason::NoKeys, stream } => {

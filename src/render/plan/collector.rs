@@ -189,7 +189,7 @@ impl StreamCollector {
     pub(super) fn judge_form(&mut self, known: &DecidedStream, packet: &PacketEntry<'_>, head: RtpHeaderFields) {
         let sought = match known.protection {
             StreamProtection::Plain if known.is_unencrypted() => PayloadForm::Encrypted,
-            StreamProtection::Keys(..) => PayloadForm::Unencrypted,
+            StreamProtection::Keys(_) => PayloadForm::Unencrypted,
             _ => return,
         };
         if let Some(test) = self.form_test

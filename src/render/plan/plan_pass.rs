@@ -48,9 +48,10 @@ impl PlanPass {
                 self.ends_at = Some(at);
                 self.ended = Some(SpooledEnd { by: *ended_by, sides: [caller.clone(), callee.clone()] });
             }
-            Decision::Srtp { stream, context } => {
+            Decision::Srtp { stream, context, .. } => {
                 let keys = self.keys.entry(*stream).or_default();
-                if keys.len() < MAX_KEYS {
+                let is_known = keys.last().is_some_and(|(_, last)| last == context);
+                if keys.len() < MAX_KEYS && !is_known {
                     keys.push((at, context.clone()));
                 }
             }

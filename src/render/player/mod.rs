@@ -249,7 +249,7 @@ impl StreamPlayer {
 
 /// Returns whether payloads are unencrypted at a time although the session descriptions name keys.
 fn is_unencrypted_despite_keys(known: &DecidedStream, plan: Option<&StreamPlan>, at: Timestamp) -> bool {
-    matches!(known.protection, StreamProtection::Keys(..))
+    matches!(known.protection, StreamProtection::Keys(_))
         && plan.and_then(|plan| plan.form_at(at)) == Some(PayloadForm::Unencrypted)
 }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use super::redundancy::UnpackedPayload;
 use super::{FormatDecoder, PacketContent, StreamInputs, StreamPlayer};
-use crate::call::decision::{PayloadFormat, SrtpContext};
+use crate::call::decision::PayloadFormat;
 use crate::call::payload_judge::MAX_EVENT_BYTES;
 use crate::codec::{Codec, SilenceBehavior};
 use crate::net::PayloadType;
 use crate::render::codec;
-use crate::render::decided_streams::{DecidedStream, StreamProtection, is_on_timeline};
+use crate::render::decided_streams::{DecidedStream, StreamKeys, StreamProtection, is_on_timeline};
 use crate::render::form_judge::PayloadForm;
 use crate::render::packet::{self, CapturedPayload};
 use crate::render::plan::{ArrivedPacket, StreamPlan};
@@ -71,23 +71,21 @@ impl StreamPlayer {
                 self.plain_ns = arrival.length_ns;
                 body
             }
-            (_, StreamProtection::Keys(..)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
+            (_, StreamProtection::Keys(_)) if (packet.payload.len() as u64) < u64::from(packet.wire_len) => {
                 return Err(UndecodableReason::Cut.into());
             }
-            (_, StreamProtection::Keys(context, decision)) => {
-                match (self.unprotect(packet, context, *decision), captured) {
-                    (Ok(()), _) => {
-                        self.plain_ns = None;
-                        rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
-                    }
-                    (Err(_), CapturedPayload::Whole(body))
-                        if form == Some(PayloadForm::Unencrypted) || self.is_still_plain(format, body) =>
-                    {
-                        body
-                    }
-                    (Err(why), _) => return Err(UndecodableReason::Encrypted(why).into()),
+            (_, StreamProtection::Keys(keys)) => match (self.unprotect(packet, keys), captured) {
+                (Ok(()), _) => {
+                    self.plain_ns = None;
+                    rtp_rs::RtpReader::new(&self.plain).map_err(|_| UndecodableReason::Damaged)?.payload()
                 }
-            }
+                (Err(_), CapturedPayload::Whole(body))
+                    if form == Some(PayloadForm::Unencrypted) || self.is_still_plain(format, body) =>
+                {
+                    body
+                }
+                (Err(why), _) => return Err(UndecodableReason::Encrypted(why).into()),
+            },
             (_, StreamProtection::Closed(why)) => return Err(UndecodableReason::Encrypted(*why).into()),
         };
         payload.clear();
@@ -114,14 +112,14 @@ impl StreamPlayer {
     /// Decrypts a packet into `plain` with the keys from before the encryption ended. Returns true on success. After
     /// [`MAX_FORMER_FAILURES`] failures in a row, the former keys are not tried any more.
     fn opens_with_former_keys(&mut self, packet: &PacketEntry<'_>, known: &DecidedStream) -> bool {
-        let Some((context, decision)) = &known.former_keys else {
+        let Some(keys) = &known.former_keys else {
             self.former_failures = 0;
             return false;
         };
         if self.former_failures >= MAX_FORMER_FAILURES || (packet.payload.len() as u64) < u64::from(packet.wire_len) {
             return false;
         }
-        let opened = self.unprotect(packet, context, *decision).is_ok();
+        let opened = self.unprotect(packet, keys).is_ok();
         self.former_failures = if opened { 0 } else { self.former_failures + 1 };
         opened
     }
@@ -151,22 +149,20 @@ impl StreamPlayer {
     }
 
     /// Decrypts a packet into `plain` with the current keys.
-    fn unprotect(
-        &mut self,
-        packet: &PacketEntry<'_>,
-        context: &SrtpContext,
-        decision: u32,
-    ) -> Result<(), UndecryptableReason> {
+    fn unprotect(&mut self, packet: &PacketEntry<'_>, keys: &StreamKeys) -> Result<(), UndecryptableReason> {
+        let StreamKeys { context, offered, decision } = keys;
         let srtp = match &mut self.srtp {
-            Some(srtp) if srtp.decision == decision => srtp,
+            Some(srtp) if srtp.decision == *decision => srtp,
             Some(SrtpState { decision: last, stream: Some(stream) }) => {
                 // If the new keys are invalid, only the old keys stay in use: late packets are still encrypted with
                 // them.
-                let _ = stream.rekey(context);
-                *last = decision;
+                let _ = stream.rekey(context, offered);
+                *last = *decision;
                 self.srtp.as_mut().ok_or(UndecryptableReason::Unsupported)?
             }
-            _ => self.srtp.insert(SrtpState { decision, stream: SrtpStream::new(context).ok() }),
+            _ => self
+                .srtp
+                .insert(SrtpState { decision: *decision, stream: SrtpStream::with_offered(context, offered).ok() }),
         };
         let stream = srtp.stream.as_mut().ok_or(UndecryptableReason::Unsupported)?;
         stream.unprotect(packet.payload, &mut self.plain).map_err(|_| UndecryptableReason::WrongKeys)

@@ -71,16 +71,24 @@ impl SrtpStream {
     /// # Errors
     /// Fails if the suite is unknown, or if a key does not fit the suite.
     pub fn new(context: &SrtpContext) -> Result<Self, BadSrtpContext> {
-        Ok(Self { keys: keys(context)?, sources: Vec::new(), refused: 0 })
+        Self::with_offered(context, &[])
     }
 
-    /// Adds new keys after a re-INVITE; they are tried first. The old keys are kept for packets that arrive late.
-    /// Rollover counts continue; if a sender restarts from 0, guessing finds it.
+    /// Returns a decryptor with the keys of the stream, and with keys in an unanswered offer of its sender.
+    ///
+    /// # Errors
+    /// Fails if the suite of the stream's keys is unknown, or if a key does not fit the suite.
+    pub(crate) fn with_offered(context: &SrtpContext, offered: &[SrtpContext]) -> Result<Self, BadSrtpContext> {
+        Ok(Self { keys: keys_with_offered(context, offered)?, sources: Vec::new(), refused: 0 })
+    }
+
+    /// Adds new keys after a re-INVITE; they are tried first. The old keys are kept for packets that arrive late. Keys
+    /// in an unanswered offer are added, too. Rollover counts continue; if a sender restarts from 0, guessing finds it.
     ///
     /// # Errors
     /// Fails if the suite is unknown, or if a key does not fit the suite. The stream is then unchanged.
-    pub(crate) fn rekey(&mut self, context: &SrtpContext) -> Result<(), BadSrtpContext> {
-        let mut keys = keys(context)?;
+    pub(crate) fn rekey(&mut self, context: &SrtpContext, offered: &[SrtpContext]) -> Result<(), BadSrtpContext> {
+        let mut keys = keys_with_offered(context, offered)?;
         keys.append(&mut self.keys);
         keys.truncate(MAX_SESSIONS);
         self.keys = keys;
@@ -271,6 +279,13 @@ fn keys(context: &SrtpContext) -> Result<Vec<MasterKeySession>, BadSrtpContext> 
     Ok(keys)
 }
 
+/// Returns the keys of a stream, and behind them the offered keys that callspan supports.
+fn keys_with_offered(context: &SrtpContext, offered: &[SrtpContext]) -> Result<Vec<MasterKeySession>, BadSrtpContext> {
+    let mut all = keys(context)?;
+    all.extend(offered.iter().take(MAX_OFFERED).filter_map(|context| keys(context).ok()).flatten());
+    Ok(all)
+}
+
 fn read_key(suite: SrtpSuite, key: &SrtpKey, cryptex: bool) -> Result<MasterKeySession, BadSrtpContext> {
     let inline = key.inline.trim().trim_start_matches("inline:");
     let bytes = base64(inline.split('|').next().unwrap_or_default()).ok_or(BadSrtpContext::Key)?;
@@ -316,6 +331,9 @@ const CRYPTEX_FORMS: [([u8; 2], [u8; 2]); 2] = [([0xC0, 0xDE], [0xBE, 0xDE]), ([
 
 /// Maximum number of keys of one crypto attribute.
 const MAX_KEYS: usize = 8;
+
+/// Maximum number of crypto attributes of an unanswered offer that are tried. A telephone offers one for each suite.
+const MAX_OFFERED: usize = 4;
 
 /// Maximum number of keys of one stream, former keys included, each with both lengths of the tag. A packet that cannot
 /// be decrypted tries all of them.

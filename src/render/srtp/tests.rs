@@ -201,7 +201,7 @@ fn after_a_new_key_both_keys_open_packets() {
     let mut stream = SrtpStream::new(&context(SUITE, &[(&MASTER, None)])).unwrap();
     assert!(unprotected(&mut stream, &protected(&MASTER, &rtp(1, 1), 1, &[])).is_ok());
     assert_eq!(unprotected(&mut stream, &protected(&other, &rtp(2, 1), 1, &[])), Err(SrtpError::Authentication));
-    stream.rekey(&context(SUITE, &[(&other, None)])).unwrap();
+    stream.rekey(&context(SUITE, &[(&other, None)]), &[]).unwrap();
     for (master, sequence, rollover) in [(&other, 2, 1), (&MASTER, 3, 1), (&other, 4, 1), (&other, 5, 0)] {
         assert!(unprotected(&mut stream, &protected(master, &rtp(sequence, 1), rollover, &[])).is_ok(), "{sequence}");
     }

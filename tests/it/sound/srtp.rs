@@ -334,6 +334,40 @@ fn part_of_a_call_under_unseen_keys_is_named_in_the_record() {
     assert!(problem.is_some_and(|p| (190..195).contains(&p.packets.unwrap_or(0))), "{:?}", recorded.record.problems);
 }
 
+/// The mirror loses the 200 and the ACK. The side that sends the re-INVITE uses its new key after a while, and the other
+/// side keeps its key. A call may be unencrypted before.
+#[test]
+fn offered_key_opens_packets_although_answer_and_ack_are_lost() {
+    for by in [Side::Caller, Side::Callee] {
+        for is_encrypted_before in [true, false] {
+            let (mut wire, mut talks) = (MirroredTraffic::default(), both());
+            let old = [SrtpMasterKey::new(1), SrtpMasterKey::new(2)];
+            let new = SrtpMasterKey::new(3);
+            let before = |side: Side| match is_encrypted_before {
+                true => savp(side, &[old[side.channel()]]),
+                false => describe(side, "RTP/AVP 0\r\n"),
+            };
+            wire.offer(0.0, &before(Side::Caller));
+            wire.accept(1_000.0, &before(Side::Callee));
+            for talk in &mut talks {
+                talk.run(&mut wire, (1_020.0, 9_000.0), 0.0, |_| PacketFate::default());
+            }
+            wire.offer_of(by, 5_000.0, &savp(by, &[new]));
+            wire.bye(9_010.0);
+            for side in [Side::Caller, Side::Callee] {
+                protect_as(&mut wire, side, 0, |packet, ms, roll_over| {
+                    match (side == by && ms >= 5_400.0, is_encrypted_before) {
+                        (true, _) => protected(packet, &new, roll_over),
+                        (false, true) => protected(packet, &old[side.channel()], roll_over),
+                        (false, false) => packet.to_vec(),
+                    }
+                });
+            }
+            assert_heard(&format!("by {by:?}, encrypted before: {is_encrypted_before}"), &record(wire), &talks);
+        }
+    }
+}
+
 #[test]
 fn a_reinvite_that_is_refused_leaves_the_keys_as_they_were() {
     let (mut wire, mut talks) = (MirroredTraffic::default(), both());
