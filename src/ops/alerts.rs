@@ -5,7 +5,8 @@
 //! {"at":"2026-11-23T08:00:00Z","kind":"disk_low","detail":"the spool folder …"}
 //! ```
 //!
-//! - Raising an alarm never blocks. A separate thread runs the command, one run at a time, for at most [`MAX_RUN`].
+//! - Raising an alarm never blocks. A separate thread runs the command, one run at a time, for at most [`MAX_RUN`]. So a
+//!   command that hangs delays no other receiver.
 //! - The command gets at most one alarm of a kind in [`PAUSE`]. Further alarms of this kind are held back. When the
 //!   pause ends, the command gets the last held-back alarm, with the number of the other held-back alarms. If a history
 //!   file is used, the pause continues after a restart. Without a history file, the command gets held-back alarms at
@@ -79,23 +80,24 @@ pub(crate) struct Alarm {
 /// the command and its pauses.
 #[derive(Clone, Debug)]
 pub struct Alerts {
-    to_command: Sender<Alarm>,
+    raised: Sender<Alarm>,
     command: SharedCommand,
     /// Sends alarms to webhooks, mail and Telegram. `None` without a state folder, in which the messages are stored.
     receivers: Option<AlarmReceivers>,
     /// Open alarms, i.e. alarms about problems that have not ended, at most [`MAX_OPEN`], newest last.
     open: Arc<Mutex<VecDeque<Alarm>>>,
-    /// State of the thread that runs the alarm command, for the supervision of threads.
+    /// State of the thread that passes alarms to their receivers, for the supervision of threads.
     life: ThreadLife,
 }
 
 /// The alarm command. A reload of the configuration can replace it.
 type SharedCommand = Arc<RwLock<Option<String>>>;
 
-/// The thread that runs the alarm command. It ends when the last [`Alerts`] is dropped.
+/// The threads that pass alarms to their receivers and run the alarm command. They end when the last [`Alerts`] is
+/// dropped.
 #[derive(Debug)]
 pub struct AlarmRunner {
-    thread: Option<JoinHandle<()>>,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Alerts {
@@ -125,20 +127,25 @@ impl Alerts {
         mut history: AlarmHistory,
         limits: AlarmLimits,
     ) -> std::io::Result<(Self, AlarmRunner)> {
-        let (sender, alarms) = crossbeam_channel::bounded(QUEUE);
+        let (raised, alarms) = crossbeam_channel::bounded(QUEUE);
+        let (to_command, due) = crossbeam_channel::bounded(QUEUE);
         let command: SharedCommand = Arc::new(RwLock::new(config.command.clone()));
-        let targets = AlarmTargets { command: Arc::clone(&command), receivers: receivers.clone() };
+        let targets = AlarmTargets { to_command, receivers: receivers.clone() };
         let life = ThreadLife::default();
         let (signs, guard) = (life.clone(), life.begin());
-        let thread = std::thread::Builder::new().name(String::from("alerts")).spawn(move || {
+        let passing = std::thread::Builder::new().name(String::from("alerts")).spawn(move || {
             let _guard = guard;
-            again_after_panic(|| run_all(&targets, &alarms, &mut history, limits, &signs), pause_after_panic);
+            again_after_panic(|| pass_all(&targets, &alarms, &mut history, limits, &signs), pause_after_panic);
         })?;
-        let alerts = Self { to_command: sender, command, receivers, open: Arc::default(), life };
-        Ok((alerts, AlarmRunner { thread: Some(thread) }))
+        let shared = Arc::clone(&command);
+        let running = std::thread::Builder::new().name(String::from("alarm-command")).spawn(move || {
+            again_after_panic(|| run_command(&shared, &due, limits.max_run), pause_after_panic);
+        })?;
+        let alerts = Self { raised, command, receivers, open: Arc::default(), life };
+        Ok((alerts, AlarmRunner { threads: [passing, running] }))
     }
 
-    /// Returns the state of the thread that runs the alarm command, for the supervision of threads.
+    /// Returns the state of the thread that passes alarms to their receivers, for the supervision of threads.
     pub(crate) fn life(&self) -> ThreadLife {
         self.life.clone()
     }
@@ -230,7 +237,7 @@ impl Alerts {
 
     /// Raises an alarm without a log line, because the error is logged or printed elsewhere.
     pub(crate) fn raise_unlogged(&self, cause: &AlarmCause<'_>) {
-        self.send_to_command(cause.kind(), &cause.to_string(), None);
+        self.send(cause.kind(), &cause.to_string(), None);
     }
 
     fn log_and_send(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
@@ -241,16 +248,16 @@ impl Alerts {
             (None, false) => tracing::error!(alarm = name, "{detail}"),
             (None, true) => tracing::info!(alarm = name, "{detail}"),
         }
-        self.send_to_command(kind, detail, call);
+        self.send(kind, detail, call);
     }
 
-    fn send_to_command(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
+    fn send(&self, kind: AlarmKind, detail: &str, call: Option<String>) {
         if !self.has_receiver() {
             return;
         }
         let alarm = Alarm { at: wall_clock(), kind, detail: detail.to_owned(), call, held_back: 0 };
-        if let Err(TrySendError::Full(alarm)) = self.to_command.try_send(alarm) {
-            tracing::warn!(alarm = kind.name(), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: it does not get this alarm");
+        if let Err(TrySendError::Full(alarm)) = self.raised.try_send(alarm) {
+            tracing::warn!(alarm = kind.name(), at = %alarm.at.to_rfc3339(), "too many alarms wait: this alarm is only logged");
         }
     }
 }
@@ -268,18 +275,30 @@ impl AlarmRunner {
         reason = "an IO module: the end of the program is delayed for a limited time only"
     )]
     pub(crate) fn join_within(self, limit: Duration) {
-        let Some(thread) = self.thread else { return };
         let begin = Instant::now();
-        while !thread.is_finished() && begin.elapsed() < limit {
+        while !self.threads.iter().all(JoinHandle::is_finished) && begin.elapsed() < limit {
             std::thread::sleep(EXIT_CHECK);
         }
     }
 }
 
-/// The alarm command and the other receivers, to which the thread passes each alarm.
+/// The queue of the alarm command and the other receivers, to which a thread passes each alarm.
 struct AlarmTargets {
-    command: SharedCommand,
+    to_command: Sender<Alarm>,
     receivers: Option<AlarmReceivers>,
+}
+
+impl AlarmTargets {
+    /// Passes an alarm to all receivers. The command comes first, because storing the messages of the other receivers
+    /// may take long.
+    fn pass_on(&self, alarm: &Alarm) {
+        if let Err(TrySendError::Full(alarm)) = self.to_command.try_send(alarm.clone()) {
+            tracing::warn!(alarm = alarm.kind.name(), at = %alarm.at.to_rfc3339(), "the alarm command is too slow: it does not get this alarm");
+        }
+        if let Some(receivers) = &self.receivers {
+            receivers.pass_on(alarm);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -294,23 +313,17 @@ impl Default for AlarmLimits {
     }
 }
 
-fn run_all(
+/// Passes alarms on as their pauses allow, until the last [`Alerts`] is dropped.
+fn pass_all(
     targets: &AlarmTargets,
     alarms: &Receiver<Alarm>,
     history: &mut AlarmHistory,
     limits: AlarmLimits,
     life: &ThreadLife,
 ) {
-    let run = |alarm: &Alarm| {
+    let pass = |alarm: &Alarm| {
         life.tick();
-        if let Some(receivers) = &targets.receivers {
-            receivers.pass_on(alarm);
-        }
-        let command = targets.command.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(command) = command else { return };
-        if let Err(error) = run_one(&mut shell(&command), alarm, limits.max_run) {
-            tracing::warn!(%error, "the alarm command failed");
-        }
+        targets.pass_on(alarm);
     };
     loop {
         life.tick();
@@ -322,7 +335,7 @@ fn run_all(
                 if let Some(alarm) =
                     history.admit(alarm, AlarmMoment { monotonic: now(), wall: wall_clock() }, limits.pause)
                 {
-                    run(&alarm);
+                    pass(&alarm);
                 }
             }
             // The pause after the last alarm of this kind has ended. So the newest held-back alarm of the kind is sent:
@@ -331,7 +344,7 @@ fn run_all(
                 history
                     .take_due(AlarmMoment { monotonic: now(), wall: wall_clock() }, limits.pause)
                     .iter()
-                    .for_each(run);
+                    .for_each(pass);
             }
             // The program ends. With a history file, the held-back alarms are saved, so that the next start sends them.
             // Without a file, they are sent now.
@@ -340,8 +353,19 @@ fn run_all(
                 return history
                     .take_due(AlarmMoment { monotonic: now(), wall: wall_clock() }, Duration::ZERO)
                     .iter()
-                    .for_each(run);
+                    .for_each(pass);
             }
+        }
+    }
+}
+
+/// Runs the alarm command for each alarm, one run at a time, until no alarm can come any more.
+fn run_command(command: &SharedCommand, due: &Receiver<Alarm>, max_run: Duration) {
+    for alarm in due {
+        let command = command.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(command) = command else { continue };
+        if let Err(error) = run_one(&mut shell(&command), &alarm, max_run) {
+            tracing::warn!(%error, "the alarm command failed");
         }
     }
 }
@@ -451,12 +475,13 @@ const MAX_OPEN: usize = 50;
 /// Time after which an alarm no longer counts as open. It is needed because not every kind of problem has an alarm
 /// about its end.
 const OPEN_FOR: Duration = Duration::from_secs(86_400);
-/// Maximum number of alarms that wait for the alarm command; further alarms are only logged.
+/// Maximum number of alarms that wait, and of those that wait for the alarm command alone. Further alarms are only
+/// logged.
 const QUEUE: usize = 256;
 /// Maximum time that the alarm thread waits for an alarm before it reports a sign of life to the supervision of
 /// threads.
 const ROUND: Duration = Duration::from_secs(1);
-/// Interval at which it is checked whether a running alarm command, or the alarm thread, has ended.
+/// Interval at which it is checked whether a running alarm command, or a thread of the alarms, has ended.
 const EXIT_CHECK: Duration = Duration::from_millis(50);
 /// Minimum length of a sequence of digits that is replaced by `…`. Shorter sequences may be e.g. extensions or error
 /// codes.
@@ -468,6 +493,8 @@ const MAX_DETAIL: usize = 1_000;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::journal::outbox::Outbox;
+    use crate::ops::notify::config::{NotifySecret, WebhookConfig};
 
     fn lines(path: &std::path::Path) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -580,6 +607,29 @@ mod tests {
         });
         let kinds: Vec<_> = lines(&out).iter().map(|l| l["kind"].to_string()).collect();
         assert_eq!(kinds, ["\"disk_low\"", "\"disk_full\""]);
+    }
+
+    #[test]
+    fn hanging_command_delays_no_other_receiver() {
+        let dir = tempfile::tempdir().unwrap();
+        let alarms =
+            Some(WebhookConfig { url: "http://192.0.2.1/".into(), secret: NotifySecret { text: None, file: None } });
+        let notify = NotifyConfig { alarms, ..NotifyConfig::default() };
+        let receivers = AlarmReceivers::new(notify.clone(), dir.path());
+        let config = Config { command: Some("sleep 5".into()), notify, ..Config::default() };
+        let history = AlarmHistory::in_memory();
+        let (alerts, _runner) = Alerts::start_with(&config, Some(receivers), history, AlarmLimits::default()).unwrap();
+        for kind in [AlarmKind::DiskLow, AlarmKind::DiskFull, AlarmKind::PyrusAway] {
+            alerts.raise(&AlarmCause::Described(kind, "three at once"));
+        }
+        let outbox = Outbox::open(dir.path()).unwrap();
+        let stored = || outbox.due("webhook", wall_clock() + PAUSE, 10).unwrap().len();
+        let begin = now();
+        while stored() < 3 {
+            assert!(begin.elapsed() < Duration::from_secs(4), "{} of 3 alarms are stored", stored());
+            #[expect(clippy::disallowed_methods, reason = "another thread stores the alarms")]
+            std::thread::sleep(EXIT_CHECK);
+        }
     }
 
     #[test]
