@@ -324,6 +324,26 @@ pub struct RecordingFile {
     pub plain_sha256: Option<String>,
 }
 
+#[cfg(test)]
+impl RecordingFile {
+    /// Returns the only file of a recording, WAV with 8000 samples a second. For tests.
+    pub(crate) fn sample(path: &str, starts_at: Timestamp, duration_s: f64) -> Self {
+        Self {
+            part: 1,
+            path: path.to_owned(),
+            format: String::from("wav"),
+            starts_at,
+            ends_at: starts_at.offset((duration_s * 1e9) as i64),
+            duration_s,
+            sample_rate: 8_000,
+            channels: 2,
+            bytes: 44,
+            sha256: String::new(),
+            plain_sha256: None,
+        }
+    }
+}
+
 /// A place in the recording where packets of a side are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LossRecord {

@@ -212,19 +212,7 @@ mod tests {
     }
 
     fn with_file(mut record: CallRecord, path: &str) -> CallRecord {
-        record.recordings.push(RecordingFile {
-            part: 1,
-            path: path.to_owned(),
-            format: "wav".to_owned(),
-            starts_at: Timestamp::EPOCH,
-            ends_at: Timestamp::EPOCH,
-            duration_s: 0.0,
-            sample_rate: 8000,
-            channels: 2,
-            bytes: 44,
-            sha256: String::new(),
-            plain_sha256: None,
-        });
+        record.recordings.push(RecordingFile::sample(path, Timestamp::EPOCH, 0.0));
         record
     }
 

@@ -21,17 +21,9 @@ fn record(id: &str, at_s: i64) -> CallRecord {
         invited_at: Some(Timestamp::from_secs(at_s)),
         verdict: Some(CallVerdict::BothSides),
         recordings: vec![RecordingFile {
-            part: 1,
-            path: "a.wav".into(),
-            format: "wav".into(),
-            starts_at: Timestamp::from_secs(at_s),
-            ends_at: Timestamp::from_secs(at_s + 1),
-            duration_s: 1.0,
-            sample_rate: 8000,
-            channels: 2,
             bytes: 32_044,
             sha256: "00".into(),
-            plain_sha256: None,
+            ..RecordingFile::sample("a.wav", Timestamp::from_secs(at_s), 1.0)
         }],
         ..CallRecord::default()
     }

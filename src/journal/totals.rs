@@ -114,19 +114,8 @@ mod tests {
             let journal = Journal::open_in_memory().unwrap();
             let now = Timestamp::from_secs(1_795_424_400);
             for (id, at) in [("a", now - days * DAY), ("b", now - DAY / 24)] {
-                let recording = RecordingFile {
-                    part: 1,
-                    path: format!("{id}.wav"),
-                    format: "wav".into(),
-                    starts_at: at,
-                    ends_at: at,
-                    duration_s: 4_375.0,
-                    sample_rate: 8_000,
-                    channels: 2,
-                    bytes: 70_000_000,
-                    sha256: "00".into(),
-                    plain_sha256: None,
-                };
+                let recording =
+                    RecordingFile { bytes: 70_000_000, ..RecordingFile::sample(&format!("{id}.wav"), at, 4_375.0) };
                 let record = CallRecord {
                     id: id.to_owned(),
                     invited_at: Some(at),

@@ -107,7 +107,7 @@ mod tests {
 
         /// Adds a complete call with packets that were set aside.
         fn add(&self, id: &str, begin: Timestamp, has_recording: bool) {
-            let file = || RecordingFile { path: format!("{id}.wav"), part: 1, ..recording(begin) };
+            let file = || RecordingFile::sample(&format!("{id}.wav"), begin, 0.0);
             let recordings = has_recording.then(file).into_iter().collect();
             let record = CallRecord { id: id.to_owned(), invited_at: Some(begin), recordings, ..CallRecord::default() };
             let row = LegRow { name: format!("{id}.1"), index: 0, same_sides: true, state: SpoolFileState::Closed };
@@ -126,22 +126,6 @@ mod tests {
             let name = |path: std::path::PathBuf| path.file_name().expect("a name").to_string_lossy().into_owned();
             let paths = self.store.list_failed().expect("readable");
             paths.into_iter().map(|path| name(path).trim_end_matches(FAILED_ENDING).to_owned()).collect()
-        }
-    }
-
-    fn recording(at: Timestamp) -> RecordingFile {
-        RecordingFile {
-            part: 1,
-            path: String::new(),
-            format: String::from("wav"),
-            starts_at: at,
-            ends_at: at,
-            duration_s: 0.0,
-            sample_rate: 8_000,
-            channels: 2,
-            bytes: 44,
-            sha256: String::new(),
-            plain_sha256: None,
         }
     }
 

@@ -289,19 +289,7 @@ mod tests {
     }
 
     fn file(part: u32, from: i64, to: i64) -> RecordingFile {
-        RecordingFile {
-            part,
-            path: String::new(),
-            format: "wav".to_owned(),
-            starts_at: at(from),
-            ends_at: at(to),
-            duration_s: (to - from) as f64,
-            sample_rate: 8_000,
-            channels: 2,
-            bytes: 0,
-            sha256: String::new(),
-            plain_sha256: None,
-        }
+        RecordingFile { part, ..RecordingFile::sample("", at(from), (to - from) as f64) }
     }
 
     #[test]

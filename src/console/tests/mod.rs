@@ -299,17 +299,9 @@ fn call(folder: &std::path::Path, n: i64, extension: &str) -> CallRecord {
         outcome: CallOutcome::Answered,
         verdict: Some(CallVerdict::BothSides),
         recordings: vec![RecordingFile {
-            part: 1,
-            path: folder.join(format!("{id}.wav")).display().to_string(),
-            format: String::from("wav"),
-            starts_at: at,
-            ends_at: at + std::time::Duration::from_secs(60),
-            duration_s: 60.0,
-            sample_rate: 8_000,
-            channels: 2,
             bytes: 100,
             sha256: format!("{n:064}"),
-            plain_sha256: None,
+            ..RecordingFile::sample(&folder.join(format!("{id}.wav")).display().to_string(), at, 60.0)
         }],
         id,
         ..CallRecord::default()

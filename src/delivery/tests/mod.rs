@@ -44,16 +44,8 @@ pub(super) fn call(id: &str, progress: CallProgress, parts: u32) -> CallUpdate {
     let recordings = (1..=parts)
         .map(|part| RecordingFile {
             part,
-            path: format!("/r/{id}-{part}.wav"),
-            format: "wav".into(),
-            starts_at: Timestamp::from_secs(0),
-            ends_at: Timestamp::from_secs(60),
-            duration_s: 60.0,
-            sample_rate: 8000,
-            channels: 2,
             bytes: 1000,
-            sha256: String::new(),
-            plain_sha256: None,
+            ..RecordingFile::sample(&format!("/r/{id}-{part}.wav"), Timestamp::from_secs(0), 60.0)
         })
         .collect();
     let answered = parts > 0;
