@@ -79,7 +79,6 @@ impl CallRenderer {
             return in_process(done).map(|record| RenderedCall { record, broken: Vec::new() });
         };
         let (record, broken) = self.render(setup, RenderRequest::of_call(call, store))?;
-        let no_record = || RenderFailure::Broken(String::from("the renderer gave no record"));
         let mut rendered = RenderedCall { record: record.ok_or_else(no_record)?, broken };
         if !rendered.broken.is_empty() {
             note_broken_legs(&mut rendered.record);
@@ -87,6 +86,17 @@ impl CallRenderer {
             written.map_err(|error| RenderFailure::Passing(error.into()))?;
         }
         Ok(rendered)
+    }
+
+    /// Renders an ended call, and writes its recording and its call record if every leg can be rendered.
+    pub(super) fn record_whole(&self, call: &EndedCall, store: &dyn LegStore) -> Result<CallRecord, RenderFailure> {
+        let Some(setup) = self.setup.as_ref().filter(|_| !call.legs.is_empty()) else {
+            return in_process(std::panic::catch_unwind(AssertUnwindSafe(|| self.recorder.record_whole(call, store))));
+        };
+        let mut request = RenderRequest::of_call(call, store);
+        request.is_whole = true;
+        let (record, _) = self.render(setup, request)?;
+        record.ok_or_else(no_record)
     }
 
     /// Renders and publishes the complete segments (files) of a call in progress. Returns the record with these
@@ -108,7 +118,7 @@ impl CallRenderer {
     }
 
     /// Sends a request to a worker process. If a leg crashes two workers, the request is repeated without that leg, as
-    /// long as legs are left. Returns the result and the legs that were left out.
+    /// long as legs are left and the request allows it. Returns the result and the legs that were left out.
     fn render(&self, setup: &WorkerSetup, mut request: RenderRequest) -> Result<WorkerResult, RenderFailure> {
         let mut worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner);
         let mut broken = Vec::new();
@@ -116,7 +126,7 @@ impl CallRenderer {
             match self.try_render(&mut worker, setup, &request)? {
                 RenderAttempt::Done(record) => return Ok((record.map(|record| *record), broken)),
                 RenderAttempt::Broken { leg, how } => {
-                    let Some(leg) = leg.filter(|leg| request.remove_leg(*leg)) else {
+                    let Some(leg) = leg.filter(|leg| !request.is_whole && request.remove_leg(*leg)) else {
                         return Err(RenderFailure::Broken(how));
                     };
                     tracing::warn!(call = request.record.id, "a leg is set aside, the others are rendered: {how}");
@@ -191,6 +201,10 @@ enum RenderAttempt {
     Done(Option<Box<CallRecord>>),
     /// The renderer cannot handle the request. It failed at the leg with the id `leg`; `how` says how it failed.
     Broken { leg: Option<u64>, how: String },
+}
+
+fn no_record() -> RenderFailure {
+    RenderFailure::Broken(String::from("the renderer gave no record"))
 }
 
 /// Adds to the record the problem that a leg is missing in the recording, because it could not be rendered.

@@ -67,6 +67,8 @@ pub(super) struct RenderRequest {
     /// Number of complete segments (parts of the recording) to render, if the call is in progress. `None` if the call
     /// has ended and is rendered as a whole.
     pub(super) parts: Option<u32>,
+    /// Whether nothing is published if a leg cannot be rendered.
+    pub(super) is_whole: bool,
 }
 
 /// A leg to be rendered, with the file of its spool.
@@ -109,12 +111,14 @@ impl RenderReply {
 impl RenderRequest {
     pub(super) fn of_call(call: &EndedCall, store: &dyn LegStore) -> Self {
         let legs = requested_legs(&call.legs, store);
-        Self { record: call.record.clone(), legs, wall_offset_ns: call.wall_offset_ns, parts: None }
+        let (record, wall_offset_ns) = (call.record.clone(), call.wall_offset_ns);
+        Self { record, legs, wall_offset_ns, parts: None, is_whole: false }
     }
 
     pub(super) fn of_segments(due: &DueSegments, store: &dyn LegStore) -> Self {
         let legs = requested_legs(&due.legs, store);
-        Self { record: due.record.clone(), legs, wall_offset_ns: due.wall_offset_ns, parts: Some(due.parts) }
+        let (record, wall_offset_ns) = (due.record.clone(), due.wall_offset_ns);
+        Self { record, legs, wall_offset_ns, parts: Some(due.parts), is_whole: false }
     }
 
     /// Removes a leg from the request, because it cannot be rendered. Returns whether the request still has a leg.

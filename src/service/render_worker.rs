@@ -38,6 +38,7 @@ pub(crate) fn serve() -> anyhow::Result<()> {
 fn handle(recorder: &Recorder, request: &RenderRequest) -> RenderReply {
     let store = request.store();
     let done = match request.parts {
+        None if request.is_whole => recorder.record_whole(&request.ended_call(), &store).map(Some),
         None => recorder.record(&request.ended_call(), &store).map(Some),
         Some(parts) => recorder.render_segments(&request.due_segments(parts), &store).and_then(|ready| {
             let mut record = request.record.clone();

@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use super::clock::monotonic;
 use super::render_process::RenderFailure;
-use super::rerender::rerender_by;
+use super::rerender::{LegLoss, rerender_by};
 use super::worker::CallWorker;
 use crate::call::event::EndedCall;
 use crate::delivery::CallProgress;
@@ -109,10 +109,17 @@ fn handle_next(worker: &CallWorker) -> anyhow::Result<RequestProgress> {
 
 fn render(worker: &CallWorker, id: &str) -> anyhow::Result<()> {
     let _lock = worker.locks.lock(id, &worker.ticks);
-    let render = |call: &EndedCall, store: &dyn LegStore| match worker.renderer.record(call, store) {
-        Ok(rendered) => Ok(rendered.record),
-        Err(RenderFailure::Passing(error)) => Err(error),
-        Err(RenderFailure::Broken(how)) => anyhow::bail!("the renderer failed because of a bug in callspan: {how}"),
+    let render = |call: &EndedCall, store: &dyn LegStore, loss| {
+        let record = match loss {
+            LegLoss::Accepted => worker.renderer.record(call, store).map(|rendered| rendered.record),
+            LegLoss::Refused => worker.renderer.record_whole(call, store),
+        };
+        record.map_err(|failure| match failure {
+            RenderFailure::Passing(error) => error,
+            RenderFailure::Broken(how) => {
+                anyhow::anyhow!("the renderer failed because of a bug in callspan: {how}")
+            }
+        })
     };
     let record = rerender_by(&worker.journal, &worker.recorder, Some(&worker.store), id, &render)?;
     tracing::info!(call = id, "rendered again");

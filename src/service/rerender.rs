@@ -1,7 +1,7 @@
 //! Renders a call again, e.g. after a bug in a decoder was fixed.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 
@@ -25,12 +25,33 @@ pub fn rerender(
     spool: Option<&DiskStore>,
     id: &str,
 ) -> anyhow::Result<CallRecord> {
-    let render = |call: &EndedCall, store: &dyn LegStore| Ok(recorder.record(call, store)?);
+    let render = |call: &EndedCall, store: &dyn LegStore, loss| match loss {
+        LegLoss::Accepted => Ok(recorder.record(call, store)?),
+        LegLoss::Refused => Ok(recorder.record_whole(call, store)?),
+    };
     rerender_by(journal, recorder, spool, id, &render)
 }
 
 /// A function that renders a call, and writes its recording and its record.
-pub(super) type RenderCall<'a> = dyn Fn(&EndedCall, &dyn LegStore) -> anyhow::Result<CallRecord> + 'a;
+pub(super) type RenderCall<'a> = dyn Fn(&EndedCall, &dyn LegStore, LegLoss) -> anyhow::Result<CallRecord> + 'a;
+
+/// Whether a new recording may lack the sound of a leg that cannot be rendered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LegLoss {
+    /// The call has no recording of all legs, so that any recording is better.
+    Accepted,
+    /// The call has a recording of all legs, which must stay.
+    Refused,
+}
+
+impl LegLoss {
+    fn of(stored: &CallRecord) -> Self {
+        let is_complete = !stored.problems.iter().any(|problem| problem.kind == ProblemKind::RenderError);
+        let mut files = stored.recordings.iter().map(|file| Path::new(&file.path)).peekable();
+        let is_there = files.peek().is_some() && files.all(Path::is_file);
+        if is_complete && is_there { Self::Refused } else { Self::Accepted }
+    }
+}
 
 /// Renders a call again as [`rerender`] does, with the given rendering function.
 pub(super) fn rerender_by(
@@ -59,13 +80,14 @@ pub(super) fn rerender_by(
     }
     let wall_offset_ns = packets.wall_offset_ns()?;
     let registration = journal.calls_to_announce()?.into_iter().find(|(c, _)| c.record.id == id).map(|(_, r)| r);
+    let loss = LegLoss::of(&stored.record);
     let ended = EndedCall {
         record: as_ended(stored.record),
         legs: packets.legs.clone(),
         registration: registration.unwrap_or_default(),
         wall_offset_ns,
     };
-    let record = render(&ended, &packets)?;
+    let record = render(&ended, &packets, loss)?;
     match (registration, stored.stage) {
         // The call was not passed to delivery yet, so it is passed now.
         (Some(registration), _) => journal.put_call_for_delivery(&record, CallStage::Complete, registration)?,
@@ -164,19 +186,7 @@ mod tests {
         let mut broken = record.clone();
         broken.problems.push(ProblemKind::RenderError.problem());
         assert_eq!(as_ended(broken).problems, [missing_spool(), full], "its spool was there");
-        record.recordings.push(RecordingFile {
-            part: 1,
-            path: String::from("a.wav"),
-            format: String::from("wav"),
-            starts_at: Timestamp::EPOCH,
-            ends_at: Timestamp::EPOCH,
-            duration_s: 0.0,
-            sample_rate: 8_000,
-            channels: 2,
-            bytes: 44,
-            sha256: String::new(),
-            plain_sha256: None,
-        });
+        record.recordings.push(RecordingFile::sample("a.wav", Timestamp::EPOCH, 0.0));
         assert_eq!(as_ended(record).problems, [missing_spool(), full], "a part was lost during the call");
     }
 }

@@ -165,6 +165,21 @@ impl Recorder {
         Ok(records.pop().unwrap_or_else(|| ended.record.clone()))
     }
 
+    /// Renders an ended call like [`Recorder::record`], but publishes nothing if a leg cannot be rendered.
+    ///
+    /// # Errors
+    /// Fails if a leg cannot be rendered, or if a file cannot be written.
+    pub(crate) fn record_whole(&self, ended: &EndedCall, store: &dyn LegStore) -> Result<CallRecord, RecordingError> {
+        let PreparedCalls { files, mut records } = self.prepare(ended, store)?;
+        let record = records.pop().unwrap_or_else(|| ended.record.clone());
+        if record.problems.iter().any(|problem| problem.kind == ProblemKind::RenderError) {
+            let lost = io::Error::other("a leg cannot be rendered, so the earlier recording stays");
+            return Err(failed(&self.folder(&ended.record), lost));
+        }
+        publish_group(files)?;
+        Ok(record)
+    }
+
     /// Renders an ended call like [`Recorder::record`], but does not give its files their final names.
     /// [`PreparedCalls::publish`] does that.
     ///

@@ -118,6 +118,28 @@ fn failed_spool_left_by_a_crash_is_set_aside_at_the_start() {
     assert!(std::fs::read(&kept).is_ok_and(|found| found == packets), "{:?}", below(&place.config.spool.dir));
 }
 
+/// The packets are beside a recording of all legs. After an upgrade, the decoder ends at a packet of one leg.
+#[test]
+#[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
+fn leg_that_cannot_be_rendered_again_leaves_the_recording_as_it_is() {
+    let mut place = FaultSetup::new();
+    place.config.pyrus.enabled = false;
+    place.config.recording.keep_pcap = true;
+    let caller = "10.9.0.11:";
+    place.captures = vec![faulty_capture_of(place.dir.path(), "pbx_b2bua_both_legs_ulaw", b"TESTABRT", caller)];
+    let before = recorded(&place);
+    assert_eq!((before.verdict, before.problems.len()), (Some(CallVerdict::BothSides), 0), "{before:#?}");
+    let sound = std::fs::read(&before.recordings[0].path).expect("a recording");
+    place.workers = Some(workers(place.dir.path()));
+    let recorder = TestRecorder::start(&place);
+    recorder.journal.request_render(&before.id).expect("written");
+    until("the rendering fails", || place.alarms().iter().any(|kind| kind == "render_failed"));
+    let after = recorder.journal.call(&before.id).expect("readable").expect("a call").record;
+    recorder.stop();
+    assert_eq!(after, before);
+    assert!(std::fs::read(&after.recordings[0].path).is_ok_and(|now| now == sound));
+}
+
 /// The decoder has no fault any more, as after an upgrade.
 #[test]
 #[cfg_attr(not(debug_assertions), ignore = "the decoder for tests is in debug builds only")]
