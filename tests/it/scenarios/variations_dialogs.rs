@@ -159,7 +159,7 @@ fn tried_again_through_a_pbx(seed: u64) -> Option<String> {
         for earlier in refused {
             let cseq = MessageChange::CSeq(earlier.invite_cseq[0]);
             *scene.at(call) = earlier.clone();
-            scene.response(call, Side::Callee, (484, "INVITE"), &[cseq.clone()]);
+            scene.response(call, Side::Callee, (484, "INVITE"), std::slice::from_ref(&cseq));
             scene.request(call, Side::Caller, "ACK", &[cseq, MessageChange::Branch(&earlier.tags[1])]);
         }
         *scene.at(call) = last;
