@@ -3,6 +3,8 @@
 pub(super) const IPV4: u16 = 0x0800;
 pub(super) const ARP: u16 = 0x0806;
 pub(super) const VLAN: u16 = 0x8100;
+/// EtherType of a VLAN tag of old Juniper switches, for a customer's network within the provider's.
+pub(super) const VLAN_OLD_NESTED: u16 = 0x8200;
 pub(super) const IPV6: u16 = 0x86dd;
 pub(super) const MPLS: u16 = 0x8847;
 pub(super) const MPLS_UPSTREAM: u16 = 0x8848;
@@ -33,7 +35,7 @@ pub(super) const TRILL: u16 = 0x22f3;
 /// which ends the tag. Returns `None` if `kind` announces no tag.
 pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
     match kind {
-        VLAN | VLAN_SERVICE | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3 => Some(4),
+        VLAN | VLAN_SERVICE | VLAN_OLD_NESTED | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3 => Some(4),
         VN_TAG => Some(6),
         E_TAG => Some(8),
         // The tag contains version 1, the length of the options in units of 4 bytes, and the options.
@@ -47,7 +49,7 @@ pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
 
 /// Returns whether this EtherType belongs to a VLAN tag.
 pub(super) const fn is_vlan(kind: u16) -> bool {
-    matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3)
+    matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_NESTED | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3)
 }
 
 /// Maximum number of units of options in a Cisco MetaData header. Switches send one unit.

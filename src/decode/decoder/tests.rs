@@ -22,6 +22,7 @@ fn each_link_type_and_vlan_depth_yields_the_same_datagram() {
         (&[][..], 0),
         (&[(0x8100, 5)][..], 1),
         (&[(0x88a8, 5), (0x8100, 6)][..], 2),
+        (&[(0x8200, 5), (0x8100, 6)][..], 2),
         (&[(0x9100, 5), (0x8100, 6), (0x8100, 7), (0x8100, 8)][..], 3),
     ] {
         let (seen, c) = decode(&[wire::tagged(&f, tags)]);
