@@ -240,6 +240,13 @@ impl Leg {
         (a.same_host(x) && b.same_host(y)) || (a.same_host(y) && b.same_host(x))
     }
 
+    /// Returns whether the receiver of the INVITE has sent no response at all, although the sender must have sent the
+    /// INVITE again by then (Timer A, RFC 3261 section 17.1.1.2). A provider that is down is silent.
+    pub(crate) fn is_unheeded_at(&self, at: Timestamp) -> bool {
+        let is_silent = !self.dialog.is_tried() && self.dialog.refusal().is_none() && self.dialog.answered.is_none();
+        is_silent && at.since(self.created_at) >= TIMER_A
+    }
+
     /// Returns the action that the leg's timer has to take at the time `now`.
     pub(crate) fn due(&self, now: Timestamp, config: &Config) -> LegDue {
         match self.dialog.state() {
@@ -537,6 +544,8 @@ fn later_or(now: Timestamp, at: Timestamp, due: impl FnOnce() -> LegDue) -> LegD
 
 /// Duration of the timers B, F and H of RFC 3261 (64 x T1). After it no retransmission is sent.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(32);
+/// Time after which a sender repeats an INVITE without a response: Timer A, T1 (RFC 3261 section 17.1.1.2).
+const TIMER_A: Duration = Duration::from_millis(500);
 /// Time after which a leg ends if no response was captured. The mirror may show one direction only. The time is longer
 /// than Timer C of a proxy, which is over three minutes (RFC 3261 section 16.6).
 const UNSEEN_RESPONSES_TIMEOUT: Duration = Duration::from_secs(200);

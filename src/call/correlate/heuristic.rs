@@ -286,6 +286,7 @@ fn waiting_rule(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> Option<Co
 }
 
 /// Returns whether the PBX called outside numbers for the extension that sent this leg, and no such call was answered.
+/// Each such call is over, or its receiver has sent no response at all.
 fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     let Correlator { table, plan, .. } = question.correlator;
     let is_on_way = |l: &Leg| l.is_branch_of(leg) || question.correlator.has_caused(l, leg);
@@ -293,7 +294,7 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
     plan.names_extension(leg.parties.from.as_deref())
         && !plan.names_extension(leg.parties.to.as_deref())
         && others.peek().is_some()
-        && others.all(|l| !l.lived_at(question.at) && l.dialog.answered.is_none())
+        && others.all(|l| l.dialog.answered.is_none() && (!l.lived_at(question.at) || l.is_unheeded_at(question.at)))
 }
 
 /// Returns whether the caller of a leg talks with nobody: no other live leg of the call was answered at this time.

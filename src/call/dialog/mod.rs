@@ -519,7 +519,7 @@ impl Dialog {
     }
 
     fn handle_rejection(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
-        if self.answered.is_some() {
+        if self.answered.is_some() || self.is_of_merged_request(status) {
             return;
         }
         self.status = Some(status);
@@ -527,6 +527,12 @@ impl Dialog {
         if matches!(self.state, DialogState::Inviting | DialogState::Challenged { .. }) {
             self.state = DialogState::Ended { at, by: EndedBy::Signalling };
         }
+    }
+
+    /// Returns whether a final response refuses only the second copy of one INVITE, which a proxy sent by two ways (RFC
+    /// 3261 section 8.2.2.2). The callee works on the first copy.
+    const fn is_of_merged_request(&self, status: u16) -> bool {
+        status == 482 && self.ids.branches[1].is_some() && self.times.invited_again_at.is_none()
     }
 
     /// Handles a response to a re-INVITE, UPDATE or PRACK.

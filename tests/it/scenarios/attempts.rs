@@ -5,7 +5,7 @@ use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallOutcome, CallVerdict, EndedBy, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
-use crate::scenarios::{direct, outside_and_200};
+use crate::scenarios::{OUTSIDE, Office, direct, outside_and_200};
 use crate::support::playback::{play, play_packets, play_with};
 use crate::support::scenario::ExpectedSound::Voice;
 use crate::support::scenario::{MessageChange, Scene, ScenePhone, at, ip, sdp};
@@ -398,4 +398,63 @@ fn a_refused_invite_with_a_new_tag_is_one_call() {
         assert_eq!((record.outcome, record.to.as_deref()), (CallOutcome::Answered, Some("+79990000001")), "{status}");
         assert_eq!(record.legs[1].joined_by, Some(CorrelationRule::SameCallId));
     }
+}
+
+#[test]
+fn a_refused_copy_of_an_invite_does_not_end_the_call() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_200());
+    let scene = &mut office.scene;
+    scene.invite(a);
+    // The provider sends the same INVITE by a second way. Only its Via branch differs (RFC 3261 section 8.2.2.2).
+    let other_way = |text: &str| text.replace("branch=z9hG4bK", "branch=z9hG4bKsecond");
+    let cseq = MessageChange::CSeq(scene.get(a).invite_cseq[0]);
+    let offer = scene.sdp(a, Side::Caller, &[]);
+    scene.request(a, Side::Caller, "INVITE", &[MessageChange::Sdp(offer), cseq.clone()]);
+    scene.edit_last(other_way);
+    scene.response(a, Side::Callee, (482, "INVITE"), &[MessageChange::Branch("merged")]);
+    scene.edit_last(other_way);
+    scene.request(a, Side::Caller, "ACK", &[cseq, MessageChange::Branch("merged")]);
+    scene.edit_last(other_way);
+    scene.invite_and_ring(b);
+    scene.ring(a);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    scene.bridge(a, b, 2_000);
+    scene.bye_all(&[a, b], Side::Caller);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.internal.as_deref()), (CallOutcome::Answered, Some("200")));
+}
+
+#[test]
+fn a_second_trunk_after_a_silent_one_belongs_to_the_call() {
+    let mut scene = Scene::new();
+    let (mut e200, mut pbx) = (ScenePhone::new("200", 2), ScenePhone::new("+74953009080", 7));
+    let (mut silent, mut second) = (ScenePhone::new(OUTSIDE, 3), ScenePhone::new(OUTSIDE, 1));
+    let a = scene.leg(&mut e200, &mut pbx, ["200", OUTSIDE]);
+    let lost = scene.leg(&mut pbx, &mut silent, ["+74953009080", OUTSIDE]);
+    let b = scene.leg(&mut pbx, &mut second, ["+74953009080", OUTSIDE]);
+    scene.invite(a);
+    // The first provider is down: it sends nothing, and the PBX repeats its INVITE.
+    for pause_ms in [500, 1_000, 2_500] {
+        let cseq = MessageChange::CSeq(101);
+        let offer = scene.sdp(lost, Side::Caller, &[]);
+        scene.request(lost, Side::Caller, "INVITE", &[MessageChange::Sdp(offer), cseq]);
+        scene.wait(pause_ms);
+    }
+    scene.invite_and_ring(b);
+    scene.wait(1_000);
+    scene.answer(b);
+    scene.answer(a);
+    let talks = scene.now();
+    scene.bridge(a, b, 2_000);
+    let ended = scene.bye_all(&[a, b], Side::Caller);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.internal.as_deref()), (CallOutcome::Answered, Some("200")));
+    let joined: Vec<_> = record.legs.iter().map(|leg| leg.joined_by).collect();
+    assert!(joined.contains(&Some(CorrelationRule::NextTrunk)), "{joined:?}");
+    hears(played.only(), (2, 1), talks, ended);
 }
