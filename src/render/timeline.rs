@@ -9,7 +9,8 @@
 //! 2. Bins are joined into *segments*. A new segment begins after a pause longer than the window. It also begins at a
 //!    lasting step of the lag by more than [`STEP_NS`] and the jitter around it, e.g. a new route. A step needs
 //!    [`MIN_STEP_PACKETS`] packets with the larger lag, so a late packet is no step. On the other side, one packet is
-//!    enough, because a packet can be late but not early.
+//!    enough, because a packet can be late but not early. It also begins at a pause of the sender that its timestamps
+//!    do not count rightly ([`misfitting_pauses`]): within a talk spurt, packets are laid end to end.
 //! 3. In a segment, the smallest lag within the window is averaged over the window. The result is a line through knots.
 //!    It follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, about
 //!    0.5 %.
@@ -33,10 +34,21 @@ struct LagBin {
     sum_lag: i128,
 }
 
-/// Collects one track, i.e. the packets with about the same lag, in bins of up to half a second.
-#[derive(Clone, Debug, Default)]
+/// Collects one track, i.e. the packets with about the same lag.
+#[derive(Clone, Debug)]
 pub(super) struct LagTrack {
+    /// Bins that end at long pauses only.
+    whole: LagBins,
+    /// Bins that end at each pause of the sender.
+    spurts: LagBins,
+}
+
+/// Collects packets in bins of up to half a second.
+#[derive(Clone, Debug)]
+struct LagBins {
     bins: Vec<LagBin>,
+    /// Duration of a pause that ends a bin, ns.
+    pause_ns: i64,
     last_lag: i64,
     packets: u32,
     /// The newest jump of the lag, at which a new bin began: index and arrival (ns) of the first packet after the jump.
@@ -69,10 +81,18 @@ pub(super) struct PlayoutOffset {
     pub(super) segment: usize,
 }
 
-impl LagTrack {
-    /// Adds a packet to the current bin (piece of up to half a second), or begins a new bin. `at_ns` is the packet's
-    /// arrival time, ns since the stream's first packet.
-    pub(super) fn handle_packet(&mut self, at_ns: i64, position: &MediaPosition) {
+impl Default for LagTrack {
+    fn default() -> Self {
+        Self { whole: LagBins::ending_at(WINDOW_NS), spurts: LagBins::ending_at(SPURT_PAUSE_NS) }
+    }
+}
+
+impl LagBins {
+    const fn ending_at(pause_ns: i64) -> Self {
+        Self { bins: Vec::new(), pause_ns, last_lag: 0, packets: 0, last_split: (0, 0) }
+    }
+
+    fn handle_packet(&mut self, at_ns: i64, position: &MediaPosition) {
         let (media, lag) = (position.media_ns, position.lag_ns);
         let jump = self.packets > 0 && (lag - self.last_lag).abs() > JUMP_NS;
         self.last_lag = lag;
@@ -86,7 +106,7 @@ impl LagTrack {
             if splits {
                 self.last_split = (number, at_ns);
             }
-            let ends = splits || at_ns - bin.first_at > BIN_NS || at_ns - bin.last_at > WINDOW_NS;
+            let ends = splits || at_ns - bin.first_at > BIN_NS || at_ns - bin.last_at > self.pause_ns;
             if !ends {
                 bin.packets += 1;
                 bin.pauses += u32::from(at_ns - bin.last_at > PAUSE_NS);
@@ -113,33 +133,45 @@ impl LagTrack {
             sum_lag: i128::from(lag),
         });
     }
+}
+
+impl LagTrack {
+    /// Adds a packet to the current bins (pieces of up to half a second), or begins new bins. `at_ns` is the packet's
+    /// arrival time, ns since the stream's first packet.
+    pub(super) fn handle_packet(&mut self, at_ns: i64, position: &MediaPosition) {
+        self.whole.handle_packet(at_ns, position);
+        if self.spurts.bins.len() < MAX_SPURT_BINS {
+            self.spurts.handle_packet(at_ns, position);
+        }
+    }
 
     /// Returns the number of packets in the track (packets with about the same lag) so far.
     pub(super) fn packets(&self) -> u32 {
-        self.packets
+        self.whole.packets
     }
 
     /// Returns the arrival times of the first and last packet of the track (packets with about the same lag), ns since
     /// the stream's first packet.
     pub(super) fn span(&self) -> Option<(i64, i64)> {
-        Some((self.bins.first()?.first_at, self.bins.last()?.last_at))
+        Some((self.whole.bins.first()?.first_at, self.whole.bins.last()?.last_at))
     }
 
     /// Returns the smallest lag (arrival minus media time) of all packets of the track, ns.
     pub(super) fn min_lag(&self) -> Option<i64> {
-        self.bins.iter().map(|bin| bin.min_lag).min()
+        self.whole.bins.iter().map(|bin| bin.min_lag).min()
     }
 
     /// Returns how much the lag (arrival minus media time) changes over the track, ns. Each bin (a piece of the track)
     /// has a smallest lag; the result is the largest minus the least of these values.
     pub(super) fn wander_ns(&self) -> i64 {
-        wander_ns(&self.bins)
+        wander_ns(&self.whole.bins)
     }
 
     /// Returns how much the lag (arrival minus media time) changes at most between two consecutive pauses of the
     /// sender, ns. The lag of a bin (piece of the track) is the smallest lag of its packets.
     pub(super) fn wander_between_pauses_ns(&self) -> i64 {
-        self.bins
+        self.whole
+            .bins
             .chunk_by(|bin, next| !is_pause(bin, next) && bin.pauses + next.pauses == 0)
             .map(wander_ns)
             .max()
@@ -148,16 +180,19 @@ impl LagTrack {
 
     /// Returns the number of pauses of the sender within the track (packets with about the same lag).
     pub(super) fn pauses(&self) -> u64 {
-        let between = self.bins.windows(2).filter(|pair| is_pause(&pair[0], &pair[1])).count();
-        between as u64 + self.bins.iter().map(|bin| u64::from(bin.pauses)).sum::<u64>()
+        let between = self.whole.bins.windows(2).filter(|pair| is_pause(&pair[0], &pair[1])).count();
+        between as u64 + self.whole.bins.iter().map(|bin| u64::from(bin.pauses)).sum::<u64>()
     }
 
     /// Computes the playout times of the track (packets with about the same lag) from the smallest lags of its bins. A
     /// bin is a piece of up to half a second.
     pub(super) fn timeline(&self) -> LagTimeline {
-        let segments = segments(&self.bins).into_iter();
+        let has_all_spurts = self.spurts.bins.len() < MAX_SPURT_BINS;
+        let starts = if has_all_spurts { misfitting_pauses(&self.spurts.bins) } else { Vec::new() };
+        let bins = if starts.is_empty() { &self.whole.bins } else { &self.spurts.bins };
         LagTimeline {
-            segments: segments
+            segments: segments(bins, &starts)
+                .into_iter()
                 .map(|bins| TimelineSegment {
                     first_index: bins.first().map_or(0, |b| b.first_index),
                     knots: knots(bins),
@@ -212,14 +247,14 @@ impl TimelineSegment {
     }
 }
 
-/// Splits a track into segments, at pauses and at lasting steps of the lag. A track is a group of packets with about
-/// the same lag; `bins` are its pieces of up to half a second.
-fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
+/// Splits a track into segments: at long pauses, at lasting steps of the lag, and at the bins with the indices `starts`.
+/// A track is a group of packets with about the same lag; `bins` are its pieces of up to half a second.
+fn segments<'a>(bins: &'a [LagBin], starts: &[usize]) -> Vec<&'a [LagBin]> {
     let mut segments = Vec::new();
     let mut from = 0;
     for k in 1..bins.len() {
         let pause = bins[k].first_at - bins[k - 1].last_at > WINDOW_NS;
-        if pause || is_step(&bins[from..], k - from) {
+        if pause || starts.binary_search(&k).is_ok() || is_step(&bins[from..], k - from) {
             segments.push(&bins[from..k]);
             from = k;
         }
@@ -228,6 +263,31 @@ fn segments(bins: &[LagBin]) -> Vec<&[LagBin]> {
         segments.push(&bins[from..]);
     }
     segments
+}
+
+/// Returns the indices of the bins that begin a talk spurt whose lag (arrival minus media time) differs from that of the
+/// talk spurt before it.
+///
+/// A sender that leaves pauses out may start its timestamps again after a pause, some milliseconds off. The difference
+/// belongs to the pause. If it were taken for drift of the clock, it would bend the sound of the talk spurts.
+fn misfitting_pauses(bins: &[LagBin]) -> Vec<usize> {
+    let mut starts = Vec::new();
+    let mut before: Option<BinGroup> = None;
+    let mut first = 0;
+    for spurt in bins.chunk_by(|bin, next| next.first_at - bin.last_at <= SPURT_PAUSE_NS) {
+        let group = BinGroup::of(spurt.iter());
+        // Few packets, e.g. of comfort noise, do not show the lag of a talk spurt.
+        if group.packets >= MIN_BIN_PACKETS {
+            let jitter = |before: &BinGroup| before.jitter().max(group.jitter());
+            let step = |before: &BinGroup| (group.min_lag - before.min_lag).abs();
+            if before.is_some_and(|before| step(&before) > MIN_MISFIT_NS + 3 * jitter(&before)) {
+                starts.push(first);
+            }
+            before = Some(group);
+        }
+        first += spurt.len();
+    }
+    starts
 }
 
 /// Returns whether the lag (arrival minus media time) makes a lasting step at bin `k`.
@@ -251,6 +311,7 @@ fn is_step(bins: &[LagBin], k: usize) -> bool {
 
 /// Number of packets, and their lags (arrival minus media time) in ns, before or after a possible step of the lag. The
 /// packets are those of some bins, i.e. pieces of up to half a second.
+#[derive(Clone, Copy)]
 struct BinGroup {
     packets: u32,
     min_lag: i64,
@@ -305,6 +366,13 @@ const WINDOW_NS: i64 = 2_000_000_000;
 /// Minimum time without packets that counts as a pause, ns. After a pause (a hold, or the end of a talk spurt) the lag
 /// (arrival minus media time) may be different.
 const PAUSE_NS: i64 = 200_000_000;
+/// Minimum time without packets that ends a talk spurt, ns. Senders that leave pauses out do so for longer.
+const SPURT_PAUSE_NS: i64 = 60_000_000;
+/// Maximum number of bins that end at each pause. They take 2 MB. If a track has more, all its pauses count as whole.
+const MAX_SPURT_BINS: usize = 20_000;
+/// Minimum change of the lag (arrival minus media time) from one talk spurt to the next that counts, beside the jitter,
+/// ns: two samples at 8 kHz. If so little is spread over a talk spurt, it changes the sound already.
+const MIN_MISFIT_NS: i64 = 250_000;
 /// Maximum duration of a bin, i.e. of a group of consecutive packets in a track, ns.
 const BIN_NS: i64 = 500_000_000;
 /// Minimum change of the lag (arrival minus media time) that counts as a step if it lasts, ns. A smaller change counts

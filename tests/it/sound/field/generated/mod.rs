@@ -19,6 +19,7 @@ mod packing;
 mod senders;
 mod setting;
 mod sources;
+mod spurts;
 mod srtp;
 mod turn;
 mod verdicts;
