@@ -198,10 +198,17 @@ impl LegSignature<'_> {
         self.request_uri.is_some() && (self.request_uri != older.request_uri || has_other_route)
     }
 
+    /// Returns whether this leg calls the short outside number that an extension dialled in another form by the older
+    /// leg.
+    pub(crate) fn is_short_number_for(&self, older: &LegSignature<'_>) -> bool {
+        older.from_extension && !self.from_extension && reaches_short_number(older.to, self.to)
+    }
+
     /// Returns how many of the two numbers agree. The word in place of a withheld number is no second number beside an
     /// equal called number.
     fn number_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
-        match (same_number(self.from, older.from), same_number(self.to, older.to)) {
+        let same_called = same_number(self.to, older.to) || self.is_short_number_for(older);
+        match (same_number(self.from, older.from), same_called) {
             (true, true) if !self.is_from_nobody => MatchStrength::BothNumbers,
             (true, _) | (false, true) => MatchStrength::OneNumber,
             (false, false) => MatchStrength::None,
@@ -298,6 +305,21 @@ pub(crate) fn same_number(a: Option<&str>, b: Option<&str>) -> bool {
         (None, None) => a.eq_ignore_ascii_case(b),
         _ => false,
     }
+}
+
+/// Returns whether a PBX may call the short outside number `called` for a number that an extension dialled.
+pub(crate) fn reaches_short_number(dialled: Option<&str>, called: Option<&str>) -> bool {
+    let (Some(dialled), Some(called)) = (dialled, called) else { return false };
+    short_numbers_of(dialled).any(|short| short == called)
+}
+
+/// Returns the short outside numbers that a PBX may call for a dialled number. E.g. `9112` is 112 after the digit for an
+/// outside line, and `urn:service:sos` is any emergency number (RFC 5031).
+fn short_numbers_of(dialled: &str) -> impl Iterator<Item = &str> {
+    let has_prefix = PREFIXED_DIGITS.contains(&dialled.len()) && dialled.bytes().all(|b| b.is_ascii_digit());
+    let is_service = dialled.starts_with("urn:service:sos");
+    let services = if is_service { &EMERGENCY_NUMBERS[..] } else { &[] };
+    has_prefix.then(|| &dialled[1..]).into_iter().chain(services.iter().copied())
 }
 
 /// Returns whether a number has a digit. A word in place of a number, e.g. for a withheld number, identifies nobody.
@@ -512,6 +534,10 @@ impl CorrelationIndex {
 fn keys_of_leg(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
     let mut index_keys = index_keys(keys, signature);
     index_keys.extend([signature.from, signature.to].into_iter().flatten().map(anywhere_key));
+    // A PBX may send an extension's emergency call on with another number, and its leg must find this leg.
+    for short in signature.to.filter(|_| signature.from_extension).into_iter().flat_map(short_numbers_of) {
+        index_keys.extend([anywhere_key(short), number_key(signature.hop.1, short)]);
+    }
     index_keys.sort_unstable();
     index_keys.dedup();
     index_keys.extend(signature.nameless_caller.then(|| nameless_key(signature.hop.0)));
@@ -565,6 +591,11 @@ const REFER_WINDOW: Duration = Duration::from_secs(30);
 /// Number of digits at the end of a number that are compared. They distinguish the numbers of one site, with any
 /// prefix.
 const COMPARED_DIGITS: usize = 6;
+/// Number of digits of a short outside number with the digit for an outside line before it.
+const PREFIXED_DIGITS: std::ops::RangeInclusive<usize> = 4..=6;
+/// Emergency numbers of the police, fire service and ambulance: of all countries, of North America, and of others.
+const EMERGENCY_NUMBERS: [&str; 14] =
+    ["112", "911", "999", "000", "110", "119", "01", "02", "03", "04", "101", "102", "103", "104"];
 /// Minimum number of digits of an extension at the end of a pickup code.
 const MIN_EXTENSION_DIGITS: usize = 2;
 /// Maximum number of digits of a feature code that ends with an extension.

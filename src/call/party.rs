@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::call::config::{Config, NumberSource};
-use crate::call::numbers::{NumberPlan, is_code, without_post_dial};
+use crate::call::numbers::{MIN_E164_DIGITS, NumberPlan, is_code, without_post_dial};
 use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::test_call::TestCallOrder;
 use crate::sip::{NameAddr, SipMessage, SipUri, percent_decode};
@@ -262,7 +262,10 @@ fn global_user(uri: &SipUri) -> Option<String> {
     let context = uri.params.get("phone-context").map(|context| context.replace("%2B", "+").replace("%2b", "+"));
     let context = context.filter(|context| context.starts_with('+'));
     let local = !user.starts_with('+') && user.starts_with(|c: char| c.is_ascii_digit() || c == '(');
-    Some(context.filter(|_| local).map_or(user.clone(), |context| format!("{context}{user}")))
+    let global = context.filter(|_| local).map(|context| format!("{context}{user}"));
+    // A short number, e.g. of an emergency service, is no number of that country with its code before it.
+    let is_whole = |number: &String| number.bytes().filter(u8::is_ascii_digit).count() >= MIN_E164_DIGITS;
+    Some(global.filter(is_whole).unwrap_or(user))
 }
 
 /// Returns the text of a URI without the digits that are dialled after a pause. They may be a card number or a code.
@@ -439,6 +442,7 @@ mod tests {
             ("sip:1234567;phone-context=%2B7495@10.0.0.1", "+74951234567"),
             ("tel:+74951234567;phone-context=+1", "+74951234567"),
             ("tel:200;phone-context=example.org", "200"),
+            ("tel:112;phone-context=+7", "112"),
         ] {
             assert_eq!(global_user(&SipUri::parse(uri)).as_deref(), Some(wanted), "{uri}");
         }

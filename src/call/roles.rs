@@ -2,7 +2,7 @@
 //! leg, usually the leg of the outside party, supplies the recorded sound and the times of the call.
 
 use crate::call::call_path::{CallPath, PartyEnd, called_number};
-use crate::call::correlation_keys::{CLOCK_SKEW, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, reaches_short_number, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
@@ -324,7 +324,8 @@ impl<'a> CallRoles<'a> {
     /// Returns whether the PBX called the dialled number outside, although the number is as short as an extension.
     fn calls_dialled_number_outside(&self) -> bool {
         let dialled = self.first.parties.to.as_deref();
-        self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled))
+        let is_dialled = |to: Option<&str>| same_number(to, dialled) || reaches_short_number(dialled, to);
+        self.called_outside.iter().any(|l| is_dialled(l.parties.to.as_deref()))
     }
 
     fn fill_click_to_call(&self, record: &mut CallRecord, plan: &NumberPlan) {

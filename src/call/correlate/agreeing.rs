@@ -224,7 +224,7 @@ impl Correlator<'_> {
     /// Returns whether `effect` passes an extension's call on to a short outside number at a provider, e.g. an emergency
     /// number.
     fn is_passed_to_short_number(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
-        same_number(effect.to, cause.to)
+        (same_number(effect.to, cause.to) || effect.is_short_number_for(cause))
             && cause.from_extension
             && !effect.from_extension
             && !self.plan.is_outside_host(cause.hop.0)
@@ -241,7 +241,8 @@ impl Correlator<'_> {
     /// If both callers are outside numbers, these must be equal. If only one caller is an extension, equal called
     /// numbers are enough, because a PBX replaces the extension's number by an outside number.
     fn number_agreement(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
-        let (from, to) = (same_number(effect.from, cause.from), same_number(effect.to, cause.to));
+        let to = same_number(effect.to, cause.to) || self.reaches_short_number(effect, cause);
+        let from = same_number(effect.from, cause.from);
         let from = from && has_digits(effect.from);
         let one = match (from, to) {
             (true, true) => return MatchStrength::BothNumbers,

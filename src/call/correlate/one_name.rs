@@ -32,12 +32,21 @@ impl Correlator<'_> {
     /// sent `cause`, and `effect` calls another outside number, the legs do not match. Nor do they match if an
     /// extension calls a colleague, and `effect` rings this colleague for another caller.
     pub(super) fn onward_strength(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
-        let is_other_call =
-            || self.is_for_other_call_of_program(effect, cause) || self.rings_for_other_caller(effect, cause);
+        let is_other_call = || {
+            self.is_for_other_call_of_program(effect, cause)
+                || self.rings_for_other_caller(effect, cause)
+                || effect.is_short_number_for(cause) && !self.reaches_short_number(effect, cause)
+        };
         match effect.onward_strength(cause) {
             MatchStrength::OneNumber if is_other_call() => MatchStrength::None,
             strength => strength,
         }
+    }
+
+    /// Returns whether `effect` calls the short outside number at a provider that the extension of `cause` dialled in
+    /// another form.
+    pub(super) fn reaches_short_number(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
+        effect.is_short_number_for(cause) && self.plan.is_short_number_at(effect.to, effect.hop.1)
     }
 
     /// Returns whether the leg `effect` rings a telephone for another caller than the caller of `cause`.

@@ -383,7 +383,7 @@ const MAX_LEARNED: usize = 65_536;
 /// Maximum number of programs of one host that are known to ring extensions. TCP connections have ports of their own.
 const MAX_PROGRAMS: usize = 16;
 /// Minimum number of digits of an international number, with country code. ITU-T E.164 sets no minimum.
-const MIN_E164_DIGITS: usize = 7;
+pub(crate) const MIN_E164_DIGITS: usize = 7;
 /// Minimum number of digits of a number after an outside prefix, e.g. 112.
 const MIN_OUTSIDE_DIGITS: usize = 3;
 /// Country codes with national numbers of one length only, and this length in digits, without prefix. Code 7 includes

@@ -6,8 +6,9 @@ use callspan::call::record::{CallDirection, CallRecord, Side};
 
 use crate::scenarios::DID;
 use crate::scenarios::variations::{address, phone};
+use crate::scenarios::variations_numbers::with_service;
 use crate::support::playback::{PlayedScene, play};
-use crate::support::scenario::{DialogId, Scene, ScenePhone};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone};
 
 /// A PBX with a public address for the provider and a private address for the telephones.
 struct Site {
@@ -98,6 +99,79 @@ fn a_call_from_a_short_number_rings_a_group_behind_two_addresses() {
     scene.bye_all(&[a, c], Side::Caller);
     let played = play(scene);
     assert_eq!(facts(&played.only().record), (CallDirection::Inbound, [Some("900"), Some(DID), Some("201")]));
+}
+
+/// Plays a call from 201 that is sent on to 112, as `dialled` by 201. The PBX has one address or two.
+fn dials(dialled: &str, has_two_addresses: bool, is_answered: bool) -> PlayedScene {
+    let mut site = Site::new();
+    if !has_two_addresses {
+        site.wan.sip = site.lan.sip;
+    }
+    let Site { scene, provider, wan, lan, e201, .. } = &mut site;
+    let (a, b) = (scene.leg(e201, lan, ["201", dialled]), scene.leg(wan, provider, [DID, "112"]));
+    if is_answered {
+        return site.talk(&[a, b]);
+    }
+    [a, b].iter().for_each(|leg| scene.invite(*leg));
+    scene.wait(1_000);
+    [a, b].iter().for_each(|leg| scene.cancel(*leg));
+    play(scene)
+}
+
+#[test]
+fn an_emergency_call_after_an_outside_prefix_is_one_call() {
+    for (has_two_addresses, is_answered) in [(false, true), (false, false), (true, true), (true, false)] {
+        let played = dials("9112", has_two_addresses, is_answered);
+        assert_eq!(
+            facts(&played.only().record),
+            (CallDirection::Outbound, [Some("201"), Some("9112"), Some("201")]),
+            "two addresses: {has_two_addresses}, answered: {is_answered}"
+        );
+    }
+}
+
+#[test]
+fn an_emergency_service_is_called_by_its_number() {
+    for has_two_addresses in [false, true] {
+        let mut site = Site::new();
+        if !has_two_addresses {
+            site.wan.sip = site.lan.sip;
+        }
+        let [a, b] = site.calls_out("112");
+        let Site { scene, .. } = &mut site;
+        let offer = scene.sdp(a, Side::Caller, &[]);
+        scene.request(a, Side::Caller, "INVITE", &[MessageChange::Sdp(offer)]);
+        scene.edit_last(|invite| with_service(invite, "112"));
+        scene.invite(b);
+        scene.wait(1_000);
+        [b, a].iter().for_each(|leg| _ = scene.answer(*leg));
+        scene.wait(2_000);
+        scene.bye_all(&[a, b], Side::Caller);
+        let played = play(scene);
+        let wanted = (CallDirection::Outbound, [Some("201"), Some("urn:service:sos"), Some("201")]);
+        assert_eq!(facts(&played.only().record), wanted, "two addresses: {has_two_addresses}");
+    }
+}
+
+#[test]
+fn a_telephone_whose_number_ends_the_dialled_one_is_no_outside_number() {
+    // 201 calls the extension 9112. At this moment the PBX rings the extension 112 for a caller of the office.
+    let mut site = Site::new();
+    let a = site.scene.leg(&mut site.e201, &mut site.lan, ["201", "9112"]);
+    let b = site.scene.leg(&mut site.lan, &mut site.e202, [DID, "112"]);
+    let played = site.talk(&[a, b]);
+    assert_eq!(played.calls.len(), 2);
+}
+
+#[test]
+fn an_emergency_call_is_not_guessed_between_two_callers() {
+    let mut site = Site::new();
+    site.wan.sip = site.lan.sip;
+    let a = site.scene.leg(&mut site.e201, &mut site.lan, ["201", "112"]);
+    let b = site.scene.leg(&mut site.e202, &mut site.lan, ["202", "9112"]);
+    let trunk = site.scene.leg(&mut site.wan, &mut site.provider, [DID, "112"]);
+    let played = site.talk(&[a, b, trunk]);
+    assert_eq!(played.calls.len(), 3, "{:#?}", played.calls.iter().map(|c| &c.record.legs).collect::<Vec<_>>());
 }
 
 /// Plays a call between the private PBX and the provider, of which the mirror shows only this leg.

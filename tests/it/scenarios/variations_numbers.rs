@@ -98,7 +98,7 @@ pub(super) fn short_numbers(seed: u64, mirror: Mirror) -> Option<String> {
 }
 
 /// Replaces the dialled SIP URI in Request-URI and To by a service URN (RFC 5031).
-fn with_service(text: &str, short: &str) -> String {
+pub(super) fn with_service(text: &str, short: &str) -> String {
     let mut out = String::new();
     for line in text.split_inclusive("\r\n") {
         let target = format!("sip:{short}@");
