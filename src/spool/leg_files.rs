@@ -7,7 +7,7 @@
 //!   the capture thread limits their size.
 //! - If somebody removes a file or its folder, the file is created again. It begins with the header and the first
 //!   blocks, so that it can be rendered. The call record reports the lost sound.
-//! - A chunk is given up in three cases. The process ends; or other files can be written ([`GIVE_UP`]), and the call has
+//! - A chunk is given up in three cases. The process ends; or other files can be written ([`super::hopeless_legs`]), and the call has
 //!   ended or the memory is needed for other legs. The record of the call then names the error. While the disk is full,
 //!   both must be true, because a full disk still takes a small file now and then.
 
@@ -17,12 +17,13 @@ use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
 use super::descriptors::{DescriptorReserve, is_shortage};
 use super::disk::make_private;
+use super::hopeless_legs::{WaitingChunks, hopeless_legs};
 use super::leg_file::LegFile;
 use super::open_files::OpenFiles;
 use super::storage::FolderMarker;
@@ -343,31 +344,15 @@ impl LegFiles {
     }
 
     /// Gives up the chunks of legs that could not be written for a long time, although another file could at `wrote_at`.
-    /// Begins with the leg that has waited longest.
     fn give_up_hopeless_legs(&mut self, wrote_at: Instant) -> DoneChunks {
-        let has_waited_long = |waiting: &WaitingLeg| wrote_at.saturating_duration_since(waiting.since) > GIVE_UP;
-        let mut oldest: Vec<(LegId, WaitingLeg)> =
-            self.waiting.iter().filter(|(_, waiting)| has_waited_long(waiting)).map(|(leg, w)| (*leg, *w)).collect();
-        oldest.sort_by_key(|(_, waiting)| waiting.since);
-        let chunks = self.waiting.keys().filter_map(|leg| self.legs.get(leg)).flat_map(|state| &state.chunks);
-        let mut waiting_bytes: usize = chunks.map(Vec::capacity).sum();
-        let mut done = DoneChunks::new();
-        for (leg, waiting) in oldest {
-            if self.is_hopeless(leg, waiting.errno, waiting_bytes > self.max_waiting_bytes) {
-                let chunks = self.give_up(leg);
-                waiting_bytes -= chunks.iter().map(Vec::capacity).sum::<usize>();
-                done.extend(chunks);
-            }
-        }
-        done
-    }
-
-    /// Returns whether the chunks of a leg that has waited long are given up. A full disk affects all legs alike, even if
-    /// some find room for a chunk. Without free inodes, only files that exist can be written. So an ended leg waits for
-    /// room until its memory is needed, and the legs of calls that go on wait in any case.
-    fn is_hopeless(&self, leg: LegId, errno: OsErrno, is_memory_short: bool) -> bool {
-        let has_ended = self.legs.get(&leg).is_none_or(|state| state.is_closed);
-        if errno.is_disk_full() { has_ended && is_memory_short } else { has_ended || is_memory_short }
+        let waiting = self.waiting.iter().map(|(&leg, &WaitingLeg { since, errno })| {
+            let state = self.legs.get(&leg);
+            let has_ended = state.is_none_or(|state| state.is_closed);
+            let bytes = state.into_iter().flat_map(|state| &state.chunks).map(Vec::capacity).sum();
+            WaitingChunks { leg, since, errno, has_ended, bytes }
+        });
+        let hopeless = hopeless_legs(waiting.collect(), wrote_at, self.max_waiting_bytes);
+        hopeless.into_iter().flat_map(|leg| self.give_up(leg)).collect()
     }
 
     fn give_up(&mut self, leg: LegId) -> DoneChunks {
@@ -443,9 +428,6 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
     OsErrno(number.unwrap_or(rustix::io::Errno::IO.raw_os_error()))
 }
 
-/// Time for which a failing file is tried again while other files can be written. A bad sector, for example, affects
-/// only one file.
-const GIVE_UP: Duration = Duration::from_secs(5 * 60);
 /// Maximum number of files that wait to be removed. Further files stay until the next start of the service, which
 /// renders their calls again and then removes the files.
 const MAX_REMOVALS: usize = 10_000;
@@ -456,9 +438,12 @@ const LOG_EVERY: u64 = 1_000;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use crossbeam_channel::Sender;
 
     use super::*;
+    use crate::spool::hopeless_legs::GIVE_UP;
     use crate::spool::{format, storage};
 
     /// The files of legs in a folder of their own. A sync runs until the test sends its result.

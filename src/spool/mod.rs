@@ -23,6 +23,8 @@ mod descriptors;
 pub mod disk;
 mod format;
 #[cfg(feature = "service")]
+mod hopeless_legs;
+#[cfg(feature = "service")]
 mod index;
 #[cfg(feature = "service")]
 mod leg_file;
