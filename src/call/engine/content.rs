@@ -223,6 +223,9 @@ impl Engine {
         if !self.kept.content.index.handle_payload(watch, packet.payload, at, &mut found)
             && let Some(stream) =
                 self.table.leg_mut(stream.slot).and_then(|leg| leg.media.streams_mut().get_mut(stream.index))
+            // This packet itself may have begun a new comparison of the stream, e.g. because its payload type has a new
+            // meaning since the answer. Only the old comparison is over then.
+            && stream.watch == Some(watch)
         {
             stream.watch = None;
         }

@@ -93,6 +93,24 @@ fn legs_without_a_common_host_or_number_are_joined_by_their_content() {
     assert_eq!(pairs, [(2, false)], "its content counts twice, its moments not again");
 }
 
+/// The mirror shows the answer to the caller a moment after the first packets of the voices.
+#[test]
+fn voices_that_begin_before_the_answer_are_compared() {
+    let mut site = RewritingPbx::new(Scene::noisy());
+    let (a, b) = site.inbound();
+    site.scene.ring_through(a, b);
+    site.scene.wait(1_000);
+    site.scene.answer(b);
+    let talks = site.scene.now();
+    site.scene.bridge(a, b, 4_000);
+    let ends = site.scene.now();
+    site.scene.set_now(talks + 30);
+    site.scene.answer(a);
+    site.scene.set_now(ends);
+    site.scene.bye_all(&[a, b], Side::Caller);
+    assert_eq!(play(&site.scene).only().record.internal.as_deref(), Some("200"));
+}
+
 #[test]
 fn an_outbound_call_with_rewritten_numbers_is_joined_by_its_content() {
     let mut site = RewritingPbx::new(Scene::noisy());
