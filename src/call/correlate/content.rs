@@ -5,7 +5,8 @@
 //! join. If Pyrus may know both calls already, it only relates them.
 
 use crate::call::content::{ProvenRelay, RelayLeg};
-use crate::call::correlate::{Command, Correlator, PBX_REACTION};
+use crate::call::correlate::tie::are_answered_together;
+use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::{CallKey, LegKey};
@@ -197,14 +198,13 @@ impl Correlator<'_> {
 
     /// Returns whether another leg confirms the join of this leg, because both were answered at the same time. This
     /// confirms only joins by some rules ([`CorrelationRule::is_confirmed_by_answer`]).
+    ///
+    /// Legs that this leg caused confirm nothing, because they are answered together with it in any call.
     fn is_confirmed_in_call(&self, leg: &Leg, by: CorrelationRule) -> bool {
-        let mut others = self.table.party_legs_of(leg.call());
-        let answered = leg.dialog.answered.map(|(at, _)| at);
-        let is_together = |other: &Leg| {
-            let at = other.dialog.answered.map(|(at, _)| at);
-            answered.zip(at).is_some_and(|(a, b)| a.distance(b) <= PBX_REACTION)
-        };
-        by.is_confirmed_by_answer() && others.any(|other| !other.is_branch_of(leg) && is_together(other))
+        let effects = self.dialog_and_effects(leg);
+        let is_effect = |other: &Leg| effects.iter().any(|key| self.table.leg(*key).is_some_and(|l| l.id == other.id));
+        let mut others = self.table.party_legs_of(leg.call()).filter(|other| !is_effect(other));
+        by.is_confirmed_by_answer() && others.any(|other| are_answered_together(leg, other))
     }
 
     /// Returns the leg by which a dialog joined its call: a rule found that this leg belongs to the call. The dialog's

@@ -304,6 +304,52 @@ fn wrongly_assigned_telephone_moves_to_the_caller_with_its_voice() {
     }
 }
 
+/// The PBX rings 200 through a border controller for a caller at its other address. By its number, the telephone is joined
+/// to the first caller, who rings or waits in a queue. The PBX plays an announcement to 200 before it connects the caller.
+/// So the border controller is proven to pass voices on before the PBX is.
+#[test]
+fn voice_passed_on_to_an_own_effect_proves_no_call() {
+    for is_queued in [false, true] {
+        let mut scene = Scene::noisy();
+        let [mut one, mut two] = [1, 4].map(|host| ScenePhone::new(OUTSIDE, host));
+        let [mut pbx, mut wan, mut controller] = [9, 99, 20].map(|host| ScenePhone::new(DID, host));
+        let a = scene.leg(&mut one, &mut pbx, [OUTSIDE, DID]);
+        let c = scene.leg(&mut two, &mut wan, [OUTSIDE, DID]);
+        let b = scene.leg(&mut pbx, &mut controller, [OUTSIDE, "200"]);
+        let next = scene.leg(&mut controller, &mut ScenePhone::new("200", 2), [OUTSIDE, "200"]);
+        let mut waits = vec![];
+        if is_queued {
+            scene.connect(a);
+            waits = vec![(1, a, Side::Caller), (5, a, Side::Callee)];
+            scene.sound(&waits, 3_000);
+        } else {
+            scene.invite_and_ring(a);
+        }
+        scene.wait(600);
+        scene.invite_and_ring(c);
+        scene.ring_through(b, next);
+        scene.wait(1_000);
+        for leg in [next, b, c] {
+            scene.answer(leg);
+        }
+        let telephone = [(2, next, Side::Callee), (2, b, Side::Callee)];
+        scene.sound(&[&waits, &telephone[..], &[(6, b, Side::Caller), (6, next, Side::Caller)]].concat(), 1_500);
+        let talks = scene.now();
+        let talk = [(4, c, Side::Caller), (4, b, Side::Caller), (4, next, Side::Caller), (2, c, Side::Callee)];
+        scene.sound(&[&waits, &telephone[..], &talk].concat(), 6_000);
+        let ended = scene.bye_all(&[c, b, next], Side::Caller);
+        match is_queued {
+            true => _ = scene.bye(a, Side::Caller),
+            false => scene.cancel(a),
+        }
+        let played = play(&scene);
+        assert_eq!(played.calls.len(), 2, "queued: {is_queued}");
+        let call = call_of(&played, &scene, c);
+        assert_eq!(call.record.internal.as_deref(), Some("200"), "queued: {is_queued}");
+        hears(call, (4, 2), talks, ended);
+    }
+}
+
 /// The signalling of each leg shows only one of the PBX's two addresses. A third host sends the media, so the hosts of
 /// the media prove nothing about the PBX, but the voices do.
 #[test]
