@@ -15,6 +15,7 @@ use crate::call::correlate::tie::{
     are_answered_together, have_ended_together, is_caused_by, is_confirmed_by_moments, machine_between,
 };
 use crate::call::correlate::{Correlator, PBX_REACTION};
+use crate::call::correlation_keys::PAIR_WINDOW;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::record::Side;
@@ -218,6 +219,21 @@ fn likeness(leg: &Leg, anchor: &Leg) -> [SoundLikeness; 2] {
         (found, _) | (_, found) if found.contains(&SoundLikeness::Same) => found,
         (straight, crossed) if straight.iter().any(is_other) && crossed.iter().any(is_other) => straight,
         _ => unknown,
+    }
+}
+
+/// Returns whether the PBX sends the voice of the recorded caller to this telephone, too. `anchor` is the caller's leg.
+///
+/// The telephones of a page answer automatically and end with the talker. If they did, less must be heard to be certain.
+pub(super) fn hears_caller(leg: &Leg, anchor: &Leg) -> bool {
+    let [caller, callee] = likeness(leg, anchor);
+    let answers = leg.dialog.answered.zip(anchor.dialog.answered);
+    let is_near = answers.is_some_and(|((a, _), (b, _))| a.distance(b) <= PAIR_WINDOW);
+    let is_beside = || is_near && have_ended_together(leg, anchor);
+    match caller {
+        SoundLikeness::Same => callee != SoundLikeness::Different || is_beside(),
+        SoundLikeness::Similar => is_beside(),
+        _ => false,
     }
 }
 

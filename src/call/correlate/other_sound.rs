@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use crate::call::correlate::Correlator;
+use crate::call::correlate::doubt::hears_caller;
 use crate::call::correlate::sound_group::{LEAST_SOUND, SoundGroup, common_time, is_conversation};
 use crate::call::correlate::tie::are_answered_together;
 use crate::call::keys::{CallKey, LegKey};
@@ -93,7 +94,7 @@ impl Correlator<'_> {
     ///
     /// The recorded leg `anchor` is the caller's leg. Returns true if a second telephone answered together with
     /// `anchor`, and the telephone on `leg` answered at another moment. Both telephones must talk at the same time for
-    /// some seconds.
+    /// some seconds. A telephone that hears the recorded caller, e.g. in a page to a group, does not count.
     fn talks_with_other_caller(&self, leg: &Leg, anchor: &Leg) -> bool {
         let is_weak = leg.join.rests_on_numbers() && !leg.join.is_confirmed();
         let pbx = leg.machines().0;
@@ -113,6 +114,7 @@ impl Correlator<'_> {
             && anchor.machines().1.same_host(pbx)
             && !is_with_anchor(leg)
             && self.table.legs_of(leg.call()).any(is_operator)
+            && !hears_caller(leg, anchor)
     }
 
     /// Returns the sounds of a call; `None` if the call has only one leg, or no media.

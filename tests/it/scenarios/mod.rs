@@ -27,6 +27,7 @@ mod offices;
 mod one_dialog;
 mod outlines;
 mod packet_faults;
+mod page_groups;
 mod pickup;
 mod proxied_telephones;
 mod recorders;
