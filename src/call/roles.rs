@@ -329,9 +329,15 @@ impl<'a> CallRoles<'a> {
     }
 
     fn fill_click_to_call(&self, record: &mut CallRecord, plan: &NumberPlan) {
-        record.direction = CallDirection::Outbound;
+        let is_internal =
+            !self.anchor.is_branch_of(self.first) && plan.names_extension(called_number(self.anchor, plan));
+        let (direction, party) = match is_internal {
+            true => (CallDirection::Internal, self.anchor),
+            false => (CallDirection::Outbound, self.first),
+        };
+        record.direction = direction;
         record.from.clone_from(&self.first.parties.to);
-        record.internal = self.first.parties.to.clone().filter(|to| plan.is_extension(to));
+        record.internal = party.parties.to.clone().filter(|to| plan.is_extension(to));
         record.to.clone_from(&self.anchor.parties.to);
         self.first.parties.fill_click_to_call(&self.anchor.parties, record);
     }
@@ -447,12 +453,16 @@ fn is_short_number_outside(leg: &Leg, first: &Leg, path: &CallPath<'_>, plan: &N
 ///
 /// A leg that ended unanswered is the anchor only if the first leg was not answered either. In a click-to-call it may
 /// be the anchor anyway, because the caller waits for exactly this leg.
-fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, path: &CallPath<'_>, click_to_call: bool) -> &'a Leg {
+///
+/// If the PBX called two extensions, e.g. because the second was busy before, the second takes the outside party's place.
+fn choose_anchor<'a>(outside: &[&'a Leg], first: &'a Leg, path: &CallPath<'a>, click_to_call: bool) -> &'a Leg {
     let answered = |l: &Leg| l.dialog.answered.is_some();
-    let competes = |l: &&&Leg| click_to_call || answered(l) || l.dialog.ended().is_none() || !answered(first);
+    let competes = |l: &&Leg| click_to_call || answered(l) || l.dialog.ended().is_none() || !answered(first);
     let rank =
-        |l: &&&Leg| (!answered(l), !l.is_answered_for_certain(), l.dialog.ended().is_some(), !path.is_at_party(l));
-    outside.iter().filter(competes).min_by_key(rank).copied().unwrap_or(first)
+        |l: &&Leg| (!answered(l), !l.is_answered_for_certain(), l.dialog.ended().is_some(), !path.is_at_party(l));
+    let found = outside.iter().copied().filter(competes).min_by_key(rank);
+    let is_called = |l: &&Leg| click_to_call && !l.is_branch_of(first);
+    found.or_else(|| path.legs().filter(is_called).min_by_key(rank)).unwrap_or(first)
 }
 
 /// Returns whether a Reason header (RFC 3326) says that another telephone answered the call. The mirror port may not

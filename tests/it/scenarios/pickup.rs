@@ -434,6 +434,41 @@ fn click_to_call_is_known_whatever_name_the_extension_is_called_under() {
     }
 }
 
+/// 201 was busy before. When it is free, the PBX calls 200 back, and then 201.
+#[test]
+fn a_callback_between_two_extensions_is_internal() {
+    for is_answered in [true, false] {
+        let mut office = Office::new();
+        let Office { scene, pbx, e200, e201, .. } = &mut office;
+        let a = scene.leg(pbx, e200, ["201", "200"]);
+        let b = scene.leg(pbx, e201, ["200", "201"]);
+        scene.connect(a);
+        scene.wait(50);
+        scene.invite_and_ring(b);
+        scene.sound(&[(MUSIC, a, Side::Caller)], 2_000);
+        let wanted = if is_answered { CallOutcome::Answered } else { CallOutcome::Busy };
+        if is_answered {
+            let answered = scene.answer(b);
+            let talks = scene.now();
+            let voices = [(3, a, Side::Caller), (2, a, Side::Callee), (2, b, Side::Caller), (3, b, Side::Callee)];
+            scene.sound(&voices, 3_000);
+            let ended = scene.bye(b, Side::Callee);
+            scene.bye(a, Side::Caller);
+            let played = play(scene);
+            hears(played.only(), (2, 3), talks, ended);
+            assert_eq!(played.only().record.operator_answered_at, Some(at(answered)));
+        } else {
+            scene.refuse(b, 486, &[]);
+            scene.bye(a, Side::Caller);
+        }
+        let played = play(scene);
+        let record = &played.only().record;
+        assert_eq!((record.direction, record.outcome), (CallDirection::Internal, wanted));
+        let numbers = [&record.from, &record.to, &record.internal].map(|number| number.as_deref());
+        assert_eq!(numbers, [Some("200"), Some("201"), Some("201")]);
+    }
+}
+
 #[test]
 fn a_click_to_call_whose_far_end_is_busy_was_not_answered() {
     for from in [OUTSIDE, "200", "callback"] {
