@@ -136,20 +136,26 @@ impl<'a> CallPath<'a> {
         let (sender, receiver) = own.ends;
         // In a hairpin, the PBX sends an extension's call back to the proxy. The leg from the proxy is then the first
         // leg, even if it was captured second.
-        let is_back = |a: &PathLeg<'_>, b: &PathLeg<'_>| {
-            a.signature().is_hairpin_of(&b.signature()) || self.is_forwarded_back(a, b)
-        };
-        let mut opposite = self.legs.iter().filter(|o| o.leg.id != own.leg.id && o.is_between((receiver, sender)));
+        let is_back = |a: &PathLeg<'_>, b: &PathLeg<'_>| a.signature().is_hairpin_of(&b.signature());
+        let opposite = || self.legs.iter().filter(|o| o.leg.id != own.leg.id && o.is_between((receiver, sender)));
+        // The call may come in again over the trunk, e.g. forwarded to another number of the office. So the headers are
+        // examined before the numbers of legs.
+        if opposite().any(|o| self.is_forwarded_back(own, o)) {
+            return true;
+        }
+        if opposite().any(|o| self.is_forwarded_back(o, own)) {
+            return false;
+        }
         let age = |a: &PathLeg<'_>| (a.leg.created_at, a.leg.id);
-        let came_back = opposite.any(|o| is_back(own, o) || age(o) < age(own) && !is_back(o, own));
+        let came_back = opposite().any(|o| is_back(own, o) || age(o) < age(own) && !is_back(o, own));
         // The mirror port may show the legs in the wrong order. If one of the two hosts sent several legs and received
         // one, it is the PBX.
         let (same_way, back) = (self.count_between((sender, receiver)), self.count_between((receiver, sender)));
         if same_way == 1 && back > 1 { false } else { came_back || same_way > 1 && back == 1 }
     }
 
-    /// Returns whether the PBX forwarded the call of the leg `forth` at once, over the trunk from which it came, as the
-    /// leg `back`. The Diversion header of `back` names the number that was called. The capture may show the two legs in
+    /// Returns whether the PBX forwarded the call of the leg `forth` over the trunk from which it came, as the leg
+    /// `back`. The Diversion header of `back` names the number that was called. The capture may show the two legs in
     /// the wrong order.
     ///
     /// A mobile network may also divert a call to the office, which calls the mobile telephone. So the result is false if
@@ -160,7 +166,7 @@ impl<'a> CallPath<'a> {
         let calls_third = |leg: &PathLeg<'_>| leg.is_from(trunk) && !leg.is_to(pbx);
         same_number(newer.diverted, older.to)
             && !same_number(older.diverted, newer.to)
-            && back.leg.created_at.distance(forth.leg.created_at) <= CLOCK_SKEW
+            && back.leg.created_at + CLOCK_SKEW >= forth.leg.created_at
             && !self.legs.iter().any(calls_third)
     }
 
@@ -332,8 +338,9 @@ fn ends_of_leg<'a>(leg: &PathLeg<'a>, legs: &[PathLeg<'a>], plan: &NumberPlan) -
 }
 
 /// Returns the number that a leg calls. A proxy may leave the dialled number in To, and then only the Request-URI names
-/// the extension (RFC 3261 section 16.6).
+/// the extension (RFC 3261 section 16.6). A PBX may do so if the dialled extension diverts its calls (RFC 5806).
 pub(crate) fn called_number<'a>(leg: &'a Leg, plan: &NumberPlan) -> Option<&'a str> {
     let (to, request) = (leg.parties.to.as_deref(), leg.parties.request_user());
-    if plan.names_extension(request) && !plan.names_extension(to) { request } else { to }
+    let is_diverted = || same_number(leg.signature().diverted, to);
+    if plan.names_extension(request) && (!plan.names_extension(to) || is_diverted()) { request } else { to }
 }

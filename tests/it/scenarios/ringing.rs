@@ -538,6 +538,56 @@ fn a_call_diverted_to_the_office_and_back_is_inbound() {
     }
 }
 
+/// The PBX forwards the call over its trunk to another number of the office, so that it comes in again.
+#[test]
+fn a_forwarded_call_that_comes_in_again_has_the_number_first_called() {
+    for after_ms in [0, 3_000] {
+        let mut office = Office { scene: Scene::noisy(), ..Office::new() };
+        let (a, telephone) = (office.inbound(), office.rings_200());
+        let Office { mut scene, mut outside, mut pbx, .. } = office;
+        let other = "+74953009081";
+        let forwarded = scene.leg(&mut pbx, &mut outside, [OUTSIDE, other]);
+        let again = scene.leg(&mut outside, &mut pbx, [OUTSIDE, other]);
+        for leg in [forwarded, again] {
+            let history = format!("History-Info: <sip:{DID}@x>;index=1, <sip:{other}@x>;index=1.1");
+            scene.at(leg).headers.push(history);
+        }
+        scene.invite(a);
+        scene.wait(after_ms);
+        for leg in [forwarded, again, telephone] {
+            scene.invite(leg);
+        }
+        scene.ring(telephone);
+        scene.wait(1_000);
+        let legs = [telephone, again, forwarded, a];
+        legs.iter().for_each(|leg| _ = scene.answer(*leg));
+        let talks = scene.now();
+        let voices = legs.map(|leg| [(1, leg, Side::Caller), (2, leg, Side::Callee)]);
+        scene.sound(&voices.concat(), 5_000);
+        let ended = scene.bye_all(&[a, forwarded, again, telephone], Side::Caller);
+        let played = play(&scene);
+        let record = &played.only().record;
+        assert_eq!(who(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered), "{after_ms}");
+        assert_eq!((record.from.as_deref(), record.to.as_deref()), (Some(OUTSIDE), Some(DID)), "{after_ms}");
+        hears(played.only(), (1, 2), talks, ended);
+    }
+}
+
+/// 200 diverts its calls to 201. The PBX keeps 200 in To, and only the Request-URI names 201.
+#[test]
+fn a_telephone_to_which_another_extension_diverts_is_named() {
+    let mut office = Office::new();
+    let (a, b) = (office.inbound(), office.rings_201());
+    let scene = &mut office.scene;
+    "200".clone_into(&mut scene.at(b).users[1]);
+    scene.at(b).headers.push("Diversion: <sip:200@10.0.0.9>;reason=unconditional".to_owned());
+    scene.connect_through(a, b, 1_000);
+    scene.bridge(a, b, 2_000);
+    scene.bye_all(&[a, b], Side::Caller);
+    let played = play(scene);
+    assert_eq!(who(&played.only().record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
+}
+
 #[test]
 fn a_call_in_return_is_no_forwarded_one() {
     // The office calls an outside party while this party calls the office. Each dials the other's number.
