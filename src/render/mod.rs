@@ -18,6 +18,7 @@ pub mod resample;
 pub mod srtp;
 
 mod answer_tone;
+mod arrived_numbers;
 mod channel_window;
 mod clock_rate;
 mod decided_streams;

@@ -5,9 +5,11 @@
 //! useless, sequence numbers and packet durations give the media time instead.
 //!
 //! A *track* is a set of packets with about the same lag. A jump of the timestamps begins a new track, e.g. a reset or
-//! a pause that the timestamps do not count. Both rendering passes handle the same packets in the same order, so they
-//! get the same tracks.
+//! a pause that the timestamps do not count. A late packet stays in its track, however late it is: its sequence number
+//! and timestamp fill a gap in that track. Both rendering passes handle the same packets in the same order, so they get
+//! the same tracks.
 
+use super::arrived_numbers::{ArrivalOrder, ArrivedNumbers};
 use crate::net::SequenceNumber;
 
 /// The position of a packet on the stream's own timeline.
@@ -19,8 +21,10 @@ pub(super) struct MediaPosition {
     pub(super) lag_ns: i64,
     /// Number of the track (packets with about the same lag) to which the packet belongs.
     pub(super) track: usize,
-    /// Index of the packet within its track (packets with about the same lag), from 0.
+    /// Index of the packet within its track (packets with about the same lag), from 0. A packet that is late for long
+    /// has the index of the track's newest packet.
     pub(super) index: u32,
+    pub(super) order: ArrivalOrder,
 }
 
 /// Unwraps the timestamps of one stream, and remembers its tracks (groups of packets with about the same lag).
@@ -31,6 +35,9 @@ pub(super) struct TimestampUnwrapper {
     tracks: Vec<TrackTail>,
     /// Indices of the two tracks (packets with about the same lag) used last, the latest first.
     recent: [Option<usize>; 2],
+    arrived: ArrivedNumbers,
+    /// Highest sequence number since the sender last restarted its numbers; `None` before the first packet.
+    newest: Option<SequenceNumber>,
 }
 
 /// The fields of a packet that give its media time.
@@ -63,40 +70,93 @@ struct ClockBase {
     last: PacketTiming,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct TrackTail {
+    /// Lag of the newest packet that no packet sent after it overtook, or a smaller lag of an overtaken one, ns.
     lag_ns: i64,
     packets: u32,
-    /// Number of times that the stream changed to this track with a packet that a later packet had overtaken.
-    overtaken_runs: u32,
+    /// Number of times that the stream changed to this track.
+    runs: u32,
+    /// Number of packets that a packet sent after them had overtaken.
+    overtaken: u32,
+}
+
+impl TrackTail {
+    /// Adds a packet. Returns its index within the track.
+    fn add(&mut self, lag_ns: i64, is_overtaken: bool) -> u32 {
+        // The larger lag of an overtaken packet says nothing about the packets after it.
+        self.lag_ns = if is_overtaken { self.lag_ns.min(lag_ns) } else { lag_ns };
+        self.overtaken += u32::from(is_overtaken);
+        let index = self.packets;
+        self.packets = self.packets.saturating_add(1);
+        index
+    }
 }
 
 impl TimestampUnwrapper {
     /// Returns the position (media time, lag and track) of the next packet. Packets must be passed in order of arrival.
     /// `at_ns` is the arrival since the stream's first packet, ns.
     pub(super) fn handle_packet(&mut self, at_ns: i64, timing: PacketTiming) -> MediaPosition {
-        let last = self.base.map(|base| base.last.sequence);
         let media_ns = self.media_ns(at_ns, timing);
         let lag_ns = at_ns - media_ns;
         let fits = |&track: &usize| (self.tracks[track].lag_ns - lag_ns).abs() < SAME_TRACK_NS;
-        let track = match self.recent.iter().flatten().copied().find(|track| fits(track)) {
-            Some(track) => track,
-            None if self.tracks.len() >= MAX_TRACKS => self.tracks.len() - 1,
-            None => {
-                self.tracks.push(TrackTail { lag_ns, packets: 0, overtaken_runs: 0 });
-                self.tracks.len() - 1
+        let known = self.recent.iter().flatten().copied().find(|track| fits(track));
+        let ahead = self.newest.map_or(1, |newest| timing.sequence.distance_from(newest));
+        let is_overtaken = (-MAX_OVERTAKEN..0).contains(&ahead);
+        let may_repeat = is_overtaken || ahead == 0;
+        let (track, order) = match known {
+            Some(track) if !may_repeat || !self.is_repeated(timing, lag_ns - self.tracks[track].lag_ns) => {
+                (track, ArrivalOrder::Usual)
             }
+            Some(_) => (self.begin_track(lag_ns), ArrivalOrder::Repeated),
+            None => match self.late_position(timing, media_ns, lag_ns) {
+                Some(late) => return late,
+                None if self.is_repeated(timing, i64::MAX) => (self.begin_track(lag_ns), ArrivalOrder::Repeated),
+                None => (self.begin_track(lag_ns), ArrivalOrder::Usual),
+            },
         };
+        let is_overtaken = is_overtaken && order != ArrivalOrder::Repeated;
+        if !is_overtaken {
+            self.newest = Some(timing.sequence);
+        }
         if self.recent[0] != Some(track) {
             self.recent = [Some(track), self.recent[0]];
-            let is_overtaken = last.is_some_and(|last| timing.sequence.distance_from(last) < 0);
-            self.tracks[track].overtaken_runs += u32::from(is_overtaken);
+            self.tracks[track].runs += 1;
         }
-        let tail = &mut self.tracks[track];
-        tail.lag_ns = lag_ns;
-        let index = tail.packets;
-        tail.packets = tail.packets.saturating_add(1);
-        MediaPosition { media_ns, lag_ns, track, index }
+        self.arrived.add(timing, track);
+        let index = self.tracks[track].add(lag_ns, is_overtaken);
+        MediaPosition { media_ns, lag_ns, track, index, order }
+    }
+
+    /// Returns whether a packet repeats the numbers of an earlier packet because the sender restarted with equal
+    /// numbers. The call engine keeps no copies. `later_ns` is the lag of the packet minus the lag of the packets
+    /// before it, ns.
+    #[cold]
+    fn is_repeated(&self, timing: PacketTiming, later_ns: i64) -> bool {
+        later_ns >= MIN_REPEATED_NS && self.arrived.has(timing)
+    }
+
+    /// Returns the position of a packet that fills a gap of an earlier track (group with about the same lag). Its lag is
+    /// much larger than that of the track. Returns `None` for other packets.
+    #[cold]
+    fn late_position(&mut self, timing: PacketTiming, media_ns: i64, lag_ns: i64) -> Option<MediaPosition> {
+        let track = self.arrived.track_with_gap(timing)?;
+        let late_ns = lag_ns - self.tracks.get(track)?.lag_ns;
+        if late_ns < 0 {
+            return None;
+        }
+        self.arrived.add(timing, track);
+        let index = self.newest_index(track);
+        Some(MediaPosition { media_ns, lag_ns, track, index, order: ArrivalOrder::Late(late_ns) })
+    }
+
+    /// Begins a track (group with about the same lag), and returns its number.
+    #[cold]
+    fn begin_track(&mut self, lag_ns: i64) -> usize {
+        if self.tracks.len() < MAX_TRACKS {
+            self.tracks.push(TrackTail { lag_ns, ..TrackTail::default() });
+        }
+        self.tracks.len() - 1
     }
 
     /// Returns the index that the newest packet of a track (packets with about the same lag) has within the track.
@@ -104,10 +164,15 @@ impl TimestampUnwrapper {
         self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
     }
 
-    /// Returns how often the stream changed to a track (packets with about the same lag) with a packet that a later
-    /// packet had overtaken.
-    pub(super) fn overtaken_runs(&self, track: usize) -> u32 {
-        self.tracks.get(track).map_or(0, |tail| tail.overtaken_runs)
+    /// Returns whether most packets of a track (group with about the same lag) may be late packets of another track.
+    /// They came one or two at a time, or packets sent after them overtook many of them. A sender that changes its
+    /// timestamps sends more packets in a row, and its older packets do not go on.
+    pub(super) fn may_be_late(&self, track: usize) -> bool {
+        self.tracks.get(track).is_some_and(|tail| {
+            let comes_singly = tail.packets < tail.runs.max(1).saturating_mul(MIN_TRACK_PACKETS);
+            let overtaken = u64::from(tail.overtaken);
+            comes_singly || (overtaken >= 2 && overtaken * OVERTAKEN_PARTS >= tail.packets.into())
+        })
     }
 
     fn media_ns(&mut self, at_ns: i64, timing: PacketTiming) -> i64 {
@@ -185,6 +250,17 @@ pub(super) fn scaled(value: i64, by: i64, per: i64) -> Option<i64> {
 /// Maximum difference between the lags (arrival minus media time) of consecutive packets of one track, ns. It exceeds
 /// the jitter of any network that carries speech.
 const SAME_TRACK_NS: i64 = 200_000_000;
+/// Minimum growth of the lag (arrival minus media time) when a sender repeats its numbers, ns. It exceeds usual jitter,
+/// and is less than three packets of 5 ms.
+const MIN_REPEATED_NS: i64 = 10_000_000;
+/// Maximum number of packets that overtake a late packet. A number further back is a restart of the sender's numbers.
+const MAX_OVERTAKEN: i16 = 512;
+/// Minimum mean number of consecutive packets in a track (group with about the same lag) that counts as a talk spurt. A
+/// track with fewer consists of late packets of another track.
+const MIN_TRACK_PACKETS: u32 = 3;
+/// Minimum share of overtaken packets in a track of late packets is one divided by this number. The first packets of a
+/// delayed run arrive before the packets that overtake the others.
+const OVERTAKEN_PARTS: u64 = 8;
 /// Maximum magnitude of a media time, ns. It is so small that sums of media times cannot overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
 /// Maximum number of tracks (packets with about the same lag) of one stream. A day-long call with a timestamp reset at

@@ -198,7 +198,8 @@ impl StreamStats {
             let extended = self.run.highest - u64::from(behind);
             match self.seen.get(extended) {
                 Some(mark) if mark == fold(time) && !self.resumes(at, sequence) => return PacketArrival::Duplicate,
-                None if behind < MAX_MISORDER => {
+                // A number among those received fills a gap, however late its packet is.
+                None if behind < MAX_MISORDER || extended > self.run.base => {
                     self.seen.set(extended, time);
                     self.run.base = self.run.base.min(extended);
                     self.run.received += 1;

@@ -298,15 +298,15 @@ fn late_packets_are_a_problem_in_the_record() {
             let rtp = TestRtp { pt: 0, sequence: n, time: u32::from(n) * 160, payload: &[0x90; 160] };
             spool.rtp(at_ms(ms), (stream, side), rtp);
         };
-        (0..240_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
+        (0..340_u16).filter(|n| ![20, 21].contains(n)).for_each(|n| send(n, 20.0 * f64::from(n)));
         if side == Side::Callee {
-            // The callee's packets 20 and 21 arrive 3 s later than their RTP timestamps say. So they count as late and
+            // The callee's packets 20 and 21 arrive 6 s later than their RTP timestamps say. So they count as late and
             // not as lost.
-            send(20, 3_400.0);
-            send(21, 3_420.0);
+            send(20, 6_400.0);
+            send(21, 6_420.0);
         }
     }
-    spool.end(at_ms(4_800.0));
+    spool.end(at_ms(6_800.0));
     let (ended, spools) = call(vec![(spool.source(), true)]);
     let dir = tempfile::tempdir().unwrap();
     let record = recorder(dir.path()).record(&ended, &spools).unwrap();

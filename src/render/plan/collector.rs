@@ -3,12 +3,14 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::stream_plan::{AnnouncedClock, ArrivedPacket, MediaClocks, StreamPlan};
 use super::track_facts::{aliases, drift};
 use crate::call::decision::PayloadFormat;
 use crate::call::record::Side;
 use crate::net::{PayloadType, Ssrc};
+use crate::render::arrived_numbers::ArrivalOrder;
 use crate::render::clock_rate::{ClockObservation, ClockRateDetector, MediaClock};
 use crate::render::codec::g726::PackingJudge;
 use crate::render::decided_streams::{DecidedStream, StreamProtection};
@@ -38,6 +40,8 @@ pub(super) struct StreamCollector {
     has_packings: bool,
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,
+    /// The largest delay of a packet that others overtook by more than the usual jitter, ns.
+    latest_ns: i64,
     policy: ClockPolicy,
     /// For each G.726 format of the stream, the object that finds the order of its code words in a byte.
     pub(super) packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
@@ -77,6 +81,7 @@ impl StreamCollector {
             has_packings: false,
             unwrapper: TimestampUnwrapper::default(),
             tracks: Vec::new(),
+            latest_ns: 0,
         }
     }
 
@@ -144,6 +149,11 @@ impl StreamCollector {
     pub(super) fn place_on_track(&mut self, packet: ArrivedPacket, clock: MediaClock) {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = self.unwrapper.handle_packet(at_ns, packet.timing(clock));
+        if let ArrivalOrder::Late(late_ns) = position.order {
+            // The delay of a late packet says nothing about the packets around it.
+            self.latest_ns = self.latest_ns.max(late_ns);
+            return;
+        }
         if position.track >= self.tracks.len() {
             self.tracks.resize_with(position.track + 1, LagTrack::default);
         }
@@ -212,6 +222,7 @@ impl StreamCollector {
             drift_ppm: timelines.iter().filter_map(LagTimeline::longest_knots).filter_map(drift).next_back(),
             clocks: self.clocks,
             tracks: timelines,
+            latest: Duration::from_nanos(self.latest_ns.unsigned_abs()),
             scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
             keys: Vec::new(),
             corrections: corrections(&self.packings),

@@ -5,10 +5,12 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::call::decision::{PayloadFormat, SrtpContext};
 use crate::call::record::Side;
 use crate::net::{PayloadType, Ssrc};
+use crate::render::arrived_numbers::ArrivalOrder;
 use crate::render::clock_rate::MediaClock;
 use crate::render::codec;
 use crate::render::decided_streams::DecidedStream;
@@ -43,6 +45,8 @@ pub(in crate::render) struct StreamPlan {
     /// Maps each track (packets with about the same lag) that consists of a few late packets to the track to which they
     /// really belong.
     pub(super) aliases: HashMap<usize, usize>,
+    /// The largest delay of a packet that others overtook by more than the usual jitter.
+    pub(in crate::render) latest: Duration,
     pub(in crate::render) drift_ppm: Option<f64>,
     /// Number of packets in the stream if a new track (group of packets with about the same lag) begins every few
     /// packets; 0 otherwise. A value above 0 means that the playout times are probably wrong.
@@ -78,6 +82,7 @@ impl StreamPlan {
             at: self.first_at.offset(playout_ns),
             media_ns: position.media_ns,
             segment: (track, segment),
+            order: position.order,
         })
     }
 
@@ -178,8 +183,9 @@ pub(in crate::render) struct PlayoutTime {
     /// Index of the track (packets with about the same lag), and index of the segment in the track. Within a segment,
     /// sound continues without a gap or overlap.
     pub(in crate::render) segment: (usize, usize),
+    pub(in crate::render) order: ArrivalOrder,
 }
 
 /// Maximum time for which a sender uses new keys before the SDP answer brings them into force. The sender may use them
 /// from its offer on, and even a slow answer to a re-INVITE comes within seconds.
-const KEYS_AHEAD: std::time::Duration = std::time::Duration::from_secs(5);
+const KEYS_AHEAD: Duration = Duration::from_secs(5);

@@ -6,21 +6,16 @@ use std::collections::HashMap;
 use crate::render::rtp_clock::TimestampUnwrapper;
 use crate::render::timeline::LagTrack;
 
-/// Finds tracks (groups of packets with about the same lag) of late packets. They arrived one or two at a time, while
-/// another track continued. Maps each of them to that other track.
+/// Finds tracks (groups of packets with about the same lag) of late packets, which arrived while another track
+/// continued. Maps each of them to that other track.
 pub(super) fn aliases(tracks: &[LagTrack], unwrapper: &TimestampUnwrapper) -> HashMap<usize, usize> {
-    // A sender that changes its timestamps sends several packets in a row. The packets before them do not go on.
-    let is_late = |number: usize| {
-        let runs = unwrapper.overtaken_runs(number).max(1);
-        tracks[number].packets() < runs.saturating_mul(MIN_TRACK_PACKETS)
-    };
     let mut aliases = HashMap::new();
-    for (number, track) in tracks.iter().enumerate().filter(|(number, _)| is_late(*number)) {
+    for (number, track) in tracks.iter().enumerate().filter(|(number, _)| unwrapper.may_be_late(*number)) {
         let (Some((from, to)), Some(lag)) = (track.span(), track.min_lag()) else { continue };
         let around = tracks.iter().enumerate().skip(number.saturating_sub(NEIGHBOURS)).take(2 * NEIGHBOURS + 1);
         let around = around.filter(|(other, main)| {
             *other != number
-                && !is_late(*other)
+                && main.packets() > track.packets()
                 && main.span().is_some_and(|(begins, ends)| begins < from && to < ends)
                 && main.min_lag().is_some_and(|main_lag| main_lag < lag && lag - main_lag < MAX_LATENESS_NS)
         });
@@ -49,9 +44,6 @@ pub(super) fn drift(knots: &[(i64, i64)]) -> Option<f64> {
     (sxx > 0.0).then(|| (-sxy / sxx * 1e7).round() / 10.0)
 }
 
-/// Minimum mean number of consecutive packets in a track (group with about the same lag) that counts as a talk spurt. A
-/// track with fewer consists of late packets of another track.
-const MIN_TRACK_PACKETS: u32 = 3;
 /// Number of tracks (packets with about the same lag) before and after a late track that are searched. One of them can
 /// be the track to which its packets belong.
 const NEIGHBOURS: usize = 4;

@@ -9,6 +9,7 @@ mod unpacking;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 pub(super) use context::PlayContext;
 use redundancy::{RedundantPayload, UnpackedPayload};
@@ -44,6 +45,8 @@ pub(super) struct StreamPlayer {
     decoders: Vec<FormatDecoder>,
     order: SequenceOrder,
     queue: BTreeMap<u64, QueuedPacket>,
+    /// Maximum time for which a packet waits for a missing earlier packet.
+    max_wait: Duration,
     cursor: Option<PlayoutCursor>,
     srtp: Option<SrtpState>,
     /// Decryption with keys that will apply soon; `None` if no new keys follow soon.
@@ -107,6 +110,7 @@ impl StreamPlayer {
             decoders: Vec::new(),
             order: SequenceOrder::default(),
             queue: BTreeMap::new(),
+            max_wait: MIN_WAIT,
             cursor: None,
             srtp: None,
             coming: None,
@@ -191,6 +195,7 @@ impl StreamPlayer {
             self.play(sequence, item, context);
         } else {
             self.queue.insert(sequence, item);
+            self.max_wait = plan.map_or(MIN_WAIT, longest_wait);
             self.release(arrival.at, context);
         }
     }
@@ -236,7 +241,7 @@ impl StreamPlayer {
     fn release(&mut self, now: Timestamp, context: &mut PlayContext<'_>) {
         while let Some(entry) = self.queue.first_entry() {
             let sequence = *entry.key();
-            let waited = now.since(entry.get().at) >= MAX_WAIT;
+            let waited = now.since(entry.get().at) >= self.max_wait;
             if !(self.order.is_next(sequence) || waited || self.queue.len() > MAX_QUEUE) {
                 break;
             }
@@ -253,10 +258,19 @@ fn is_unencrypted_despite_keys(known: &DecidedStream, plan: Option<&StreamPlan>,
         && plan.and_then(|plan| plan.form_at(at)) == Some(PayloadForm::Unencrypted)
 }
 
-/// Maximum time for which a packet waits for a missing earlier packet.
-const MAX_WAIT: std::time::Duration = std::time::Duration::from_secs(2);
-/// Maximum number of packets in the reordering queue. Within [`MAX_WAIT`], 200 packets of 10 ms arrive; the rest is a
-/// margin.
+/// Returns the maximum time for which packets of a stream wait for a missing earlier packet. It covers the latest
+/// packet of the stream.
+fn longest_wait(plan: &StreamPlan) -> Duration {
+    (plan.latest + WAIT_MARGIN).clamp(MIN_WAIT, MAX_WAIT)
+}
+
+/// Minimum and maximum of the time for which a packet waits for a missing earlier packet. The spool reader sorts
+/// packets that are late by up to the maximum.
+const MIN_WAIT: Duration = Duration::from_secs(2);
+const MAX_WAIT: Duration = Duration::from_secs(5);
+/// Time that is added to the largest delay in a stream, because jitter also delays the packets that wait.
+const WAIT_MARGIN: Duration = Duration::from_millis(200);
+/// Maximum number of packets in the reordering queue. Within [`MAX_WAIT`], 500 packets of 10 ms arrive.
 const MAX_QUEUE: usize = 512;
 /// Maximum duration of comfort noise after one packet, seconds. Senders repeat these packets within seconds, so a
 /// longer pause, e.g. a hold, becomes silence.

@@ -8,6 +8,7 @@
 use crate::net::SequenceNumber;
 use std::time::Duration;
 
+use crate::render::arrived_numbers::ArrivalOrder;
 use crate::render::plan::PlayoutTime;
 use crate::time::Timestamp;
 
@@ -33,21 +34,27 @@ pub(super) struct SequenceMark {
     /// Arrival time of the packet.
     at: Timestamp,
     track: usize,
+    order: ArrivalOrder,
 }
 
 impl SequenceMark {
     /// Creates a mark from the packet's arrival time and its playout time, which contains the media time and the track.
     pub(super) fn new(at: Timestamp, playout: PlayoutTime) -> Self {
-        Self { media_ns: playout.media_ns, at, track: playout.segment.0 }
+        Self { media_ns: playout.media_ns, at, track: playout.segment.0, order: playout.order }
     }
 
     /// Returns whether this packet was sent before the packet `newest` and is only late. Its media time must not be
-    /// later. It must be in the same track (group with about the same lag), or have a delay that is possible for a late
-    /// packet. `step` is the difference of both sequence numbers.
+    /// later. It must fill a gap, or be in the same track (group with about the same lag). Or its delay is possible for a
+    /// late packet. `step` is the difference of both sequence numbers.
     fn was_sent_before(&self, newest: Self, step: i64) -> bool {
         let lag_grew_ns = self.at.nanos_since(newest.at).saturating_add(newest.media_ns - self.media_ns);
         let as_late = step > -MAX_MISORDER && u128::try_from(lag_grew_ns).is_ok_and(|ns| ns < MAX_LATENESS.as_nanos());
-        self.media_ns <= newest.media_ns && (self.track == newest.track || as_late)
+        let is_late = match self.order {
+            ArrivalOrder::Late(_) => true,
+            ArrivalOrder::Repeated => false,
+            ArrivalOrder::Usual => self.track == newest.track || as_late,
+        };
+        is_late && self.media_ns <= newest.media_ns
     }
 }
 

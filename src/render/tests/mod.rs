@@ -342,23 +342,26 @@ fn sequence_restarting_slightly_lower_loses_no_packets() {
 }
 
 #[test]
-fn late_packet_is_counted_and_moves_nothing() {
-    let mut spool = started();
-    let mut caller = TestSender::new(&mut spool, Side::Caller);
-    caller.talk(&mut spool, 100.0, 100);
-    let (sequence, time, payload) = (caller.sequence, caller.time, caller.payload());
-    caller.skip();
-    caller.talk(&mut spool, 2_120.0, 200);
-    // This packet arrives 3 s late. The player waited only 2 s for it, so the packet is not played.
-    let rtp = TestRtp { pt: 0, sequence, time, payload: &payload };
-    spool.rtp(at_ms(5_105.0), (caller.stream, caller.side), rtp);
-    let (_, report, frames) = rendered(&ended(spool, 6_200.0));
-    let mut expected = every(100.0, 20.0, 301);
-    // The late packet's click is missing, and the next click is blended with the concealment.
-    expected.drain(100..102);
-    assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
-    let side = &report.sides[0];
-    assert_eq!((side.decoded, side.late, side.burst_loss, side.concealed_us), (300, 1, 1, 20_000));
+fn late_packet_is_played_within_5_s_and_moves_nothing() {
+    for (arrives_ms, is_played) in [(2_310.0, true), (5_105.0, true), (6_900.0, true), (7_320.0, false)] {
+        let mut spool = started();
+        let mut caller = TestSender::new(&mut spool, Side::Caller);
+        caller.talk(&mut spool, 100.0, 100);
+        let (sequence, time, payload) = (caller.sequence, caller.time, caller.payload());
+        caller.skip();
+        caller.talk(&mut spool, 2_120.0, 290);
+        let rtp = TestRtp { pt: 0, sequence, time, payload: &payload };
+        spool.rtp(at_ms(arrives_ms), (caller.stream, caller.side), rtp);
+        let (_, report, frames) = rendered(&ended(spool, 8_200.0));
+        let mut expected = every(100.0, 20.0, 391);
+        // If the click of the late packet is missing, the next click is blended with the concealment.
+        let missing = if is_played { 100..100 } else { 100..102 };
+        expected.drain(missing);
+        assert_near(&clicks(&frames, Side::Caller), &expected, 0.13);
+        let (side, lost) = (&report.sides[0], u64::from(!is_played));
+        let counts = (side.decoded, side.late, side.burst_loss, side.concealed_us);
+        assert_eq!(counts, (391 - lost, lost, lost, 20_000 * lost), "{arrives_ms}");
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod builder;
 mod combined;
 mod devices;
 mod formats;
+mod late;
 mod levels;
 mod lines;
 mod nat;
