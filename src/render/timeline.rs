@@ -1,8 +1,8 @@
 //! Computes the playout time of each packet of a stream.
 //!
 //! The network can only delay a packet. So the smallest lag (arrival minus media time) within [`WINDOW_NS`] each way is
-//! the lag without jitter. The recording uses that lag and leaves jitter out. The steps for each track (see
-//! [`super::rtp_clock`]):
+//! the lag without jitter. A single packet that its sender sent early does not count. The recording uses that lag and
+//! leaves jitter out. The steps for each track (see [`super::rtp_clock`]):
 //!
 //! 1. Packets are collected into bins of half a second, each with its smallest lag. A bin also ends where the lag
 //!    jumps, so that the packet at which a step happens is known.
@@ -30,6 +30,8 @@ struct LagBin {
     first_media: i64,
     last_media: i64,
     min_lag: i64,
+    /// The smallest lag of the other packets, without the packet that has `min_lag`; `i64::MAX` if there is none.
+    next_lag: i64,
     /// Sum of the lags (arrival minus media time) of all packets in the bin (a group of consecutive packets), ns.
     sum_lag: i128,
 }
@@ -81,6 +83,24 @@ pub(super) struct PlayoutOffset {
     pub(super) segment: usize,
 }
 
+impl LagBin {
+    /// Returns the bin without its earliest packet if that packet left its sender much earlier than all others.
+    /// Such a packet says nothing about the delay of the others.
+    fn without_early_packet(&self) -> Self {
+        let others = self.packets.saturating_sub(1);
+        let early = self.next_lag.saturating_sub(self.min_lag);
+        if early < MIN_EARLY_NS || others < MIN_BIN_PACKETS {
+            return *self;
+        }
+        let sum_lag = self.sum_lag - i128::from(self.min_lag);
+        let jitter = (sum_lag / i128::from(others)) as i64 - self.next_lag;
+        if early <= 2 * jitter {
+            return *self;
+        }
+        Self { packets: others, min_lag: self.next_lag, next_lag: i64::MAX, sum_lag, ..*self }
+    }
+}
+
 impl Default for LagTrack {
     fn default() -> Self {
         Self { whole: LagBins::ending_at(WINDOW_NS), spurts: LagBins::ending_at(SPURT_PAUSE_NS) }
@@ -113,6 +133,7 @@ impl LagBins {
                 bin.last_at = bin.last_at.max(at_ns);
                 bin.last_media = bin.last_media.max(media);
                 bin.first_media = bin.first_media.min(media);
+                bin.next_lag = bin.next_lag.min(lag.max(bin.min_lag));
                 bin.min_lag = bin.min_lag.min(lag);
                 bin.sum_lag += i128::from(lag);
                 return;
@@ -130,6 +151,7 @@ impl LagBins {
             first_media: media,
             last_media: media,
             min_lag: lag,
+            next_lag: i64::MAX,
             sum_lag: i128::from(lag),
         });
     }
@@ -188,10 +210,11 @@ impl LagTrack {
     /// bin is a piece of up to half a second.
     pub(super) fn timeline(&self) -> LagTimeline {
         let has_all_spurts = self.spurts.bins.len() < MAX_SPURT_BINS;
-        let starts = if has_all_spurts { misfitting_pauses(&self.spurts.bins) } else { Vec::new() };
-        let bins = if starts.is_empty() { &self.whole.bins } else { &self.spurts.bins };
+        let spurts = if has_all_spurts { without_early_packets(&self.spurts.bins) } else { Vec::new() };
+        let starts = misfitting_pauses(&spurts);
+        let bins = if starts.is_empty() { without_early_packets(&self.whole.bins) } else { spurts };
         LagTimeline {
-            segments: segments(bins, &starts)
+            segments: segments(&bins, &starts)
                 .into_iter()
                 .map(|bins| TimelineSegment {
                     first_index: bins.first().map_or(0, |b| b.first_index),
@@ -202,10 +225,15 @@ impl LagTrack {
     }
 }
 
+/// Returns the bins without the packets that left their sender much earlier than all others of their bin.
+fn without_early_packets(bins: &[LagBin]) -> Vec<LagBin> {
+    bins.iter().map(LagBin::without_early_packet).collect()
+}
+
 fn wander_ns(bins: &[LagBin]) -> i64 {
     // Packets that arrive all at once have waited in the network. Their lag says nothing about the sender's clock.
     let counts = |bin: &LagBin| bin.packets >= MIN_BIN_PACKETS && bin.last_at - bin.first_at >= BURST_NS;
-    let lags = || bins.iter().filter(|bin| counts(bin)).map(|bin| bin.min_lag);
+    let lags = || bins.iter().filter(|bin| counts(bin)).map(|bin| bin.without_early_packet().min_lag);
     lags().max().zip(lags().min()).map_or(0, |(most, least)| most.saturating_sub(least))
 }
 
@@ -391,6 +419,9 @@ const BURST_NS: i64 = 20_000_000;
 /// Minimum time between two changes of the lag that end a bin (group of consecutive packets), ns. So even a flood of
 /// packets makes at most 27 bins a second: 25 by changes of the lag, and 2 by their duration.
 const MIN_BIN_NS: i64 = 40_000_000;
+/// Minimum time by which a packet is earlier than all others of its bin (group of consecutive packets), ns, if it does
+/// not count. A smaller difference bends the sound too little to be heard.
+const MIN_EARLY_NS: i64 = 4_000_000;
 /// Minimum number of packets with the larger lag (arrival minus media time), before or after a step of the lag. Fewer
 /// packets may only be late.
 const MIN_STEP_PACKETS: u32 = 10;
