@@ -324,6 +324,11 @@ impl Codec {
         }
     }
 
+    /// Returns whether any number of bytes decodes to sound, because the codec has samples and no frames.
+    pub(crate) fn has_no_frames(self) -> bool {
+        matches!(self.facts().payload_length, PayloadLength::BytesPerSample(_) | PayloadLength::BitRate(_))
+    }
+
     fn facts(self) -> &'static CodecFacts {
         &CODECS[self as usize]
     }

@@ -6,6 +6,9 @@
 //! Quirk `broken_stamps`: the timestamps of other senders never change, advance by one for each packet, or advance by
 //! 20 ms for packets of 30 ms.
 //!
+//! Quirk `shared_stamps`: a sender splits a frame into several packets and gives all of them the timestamp of the
+//! frame.
+//!
 //! The detector compares the timestamps of consecutive packets with their arrival times. It also compares them with the
 //! duration of the packets' sound, if the codec gives it.
 
@@ -137,6 +140,9 @@ impl ClockRateDetector {
         if stamps_say(self.announced_hz, 2) {
             return Some(MediaClock::Clock(self.announced_hz));
         }
+        if self.shares_stamps() {
+            return Some(MediaClock::Clock(self.announced_hz));
+        }
         if let Some(hz) = KNOWN_CLOCKS_HZ.into_iter().find(|&hz| stamps_say(hz, 2)) {
             return Some(MediaClock::Clock(hz));
         }
@@ -145,6 +151,14 @@ impl ClockRateDetector {
         let arrives_so = near(spacing.median_ns, length_ns, 25) || near(spacing.mean_ns, length_ns, 25);
         let broken = ticks == 0 || (arrives_so && !stamps_say(self.announced_hz, 10));
         broken.then_some(MediaClock::Counted { packet_ns: length_ns })
+    }
+
+    /// Returns whether several packets share each timestamp, but all timestamps together advance as the sound does.
+    fn shares_stamps(&self) -> bool {
+        let ticks: i64 = self.ticks.iter().map(|&ticks| i64::from(ticks)).sum();
+        let sent_ns = ticks * 1_000_000_000 / i64::from(self.announced_hz.max(1));
+        // The pairs of packets may begin and end within a group, which is up to an eighth of them.
+        self.ticks.contains(&0) && near(sent_ns, self.lengths_ns.iter().sum(), 15)
     }
 
     fn by_arrival(&self, ticks: u32, ArrivalSpacing { median_ns, mean_ns }: ArrivalSpacing) -> MediaClock {

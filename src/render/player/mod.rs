@@ -1,6 +1,7 @@
 //! Plays one stream: orders its packets by sequence number, decodes them and writes their sound to the mix buffer.
 
 mod context;
+mod packet_ends;
 mod redundancy;
 mod sequence_order;
 mod sounding;

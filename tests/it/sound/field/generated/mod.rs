@@ -22,6 +22,7 @@ mod setting;
 mod sources;
 mod spurts;
 mod srtp;
+mod stamps;
 mod turn;
 mod verdicts;
 
