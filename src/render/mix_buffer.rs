@@ -67,7 +67,7 @@ pub(super) const fn number_of(rank: u16) -> u16 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum SoundPrecedence {
-    /// The sender is silent, and its decoder makes comfort noise.
+    /// The sender is silent, and its decoder makes comfort noise. Or the stream had nothing but quiet noise so far.
     Comfort,
     /// The sender has announced another address than the source of the stream since.
     Superseded,
@@ -210,12 +210,12 @@ impl MixBuffer {
 }
 
 /// Returns whether the samples are digital silence, i.e. neither sound nor noise.
-fn is_digital_silence(samples: &[i16]) -> bool {
+pub(super) fn is_digital_silence(samples: &[i16]) -> bool {
     samples.iter().all(|sample| sample.unsigned_abs() <= DIGITAL_SILENCE)
 }
 
 /// Returns the largest magnitude of the samples.
-fn peak_of(samples: &[i16]) -> u16 {
+pub(super) fn peak_of(samples: &[i16]) -> u16 {
     // Every processor has an instruction for the minimum and the maximum of 16-bit numbers, but not for their
     // magnitude. So the loop searches minimum and maximum.
     let (low, high) = samples.iter().fold((0, 0), |(low, high), &sample| (sample.min(low), sample.max(high)));

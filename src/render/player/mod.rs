@@ -61,6 +61,8 @@ pub(super) struct StreamPlayer {
     /// The format with packets that may skip the general steps of decoding; `None` until a packet of that format went
     /// through all steps.
     straight: Option<StraightRun>,
+    /// Whether the stream had sound that is louder than quiet noise.
+    is_heard: bool,
     /// Empty payload buffers that can be reused.
     spare: Vec<Vec<u8>>,
     /// Buffer for the plain text of a decrypted packet.
@@ -119,6 +121,7 @@ impl StreamPlayer {
             former_failures: 0,
             paths,
             straight: None,
+            is_heard: false,
             spare: Vec::new(),
             plain: Vec::new(),
             sound: Vec::new(),

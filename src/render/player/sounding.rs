@@ -5,7 +5,7 @@ use super::context::LossGap;
 use super::packet_ends::{DecodedSize, StrayTail};
 use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, StreamPlayer};
 use crate::codec::SilenceBehavior;
-use crate::render::mix_buffer::SoundPrecedence;
+use crate::render::mix_buffer::{SoundPrecedence, is_digital_silence, peak_of};
 use crate::render::plan::PlayoutTime;
 use crate::render::report::UndecodableReason;
 use crate::render::sample_index::DecoderIndex;
@@ -161,6 +161,9 @@ impl StreamPlayer {
         let comfort = format_decoder.silence == SilenceBehavior::ComfortNoise;
         context.count_sound(at, self.sound.len(), rate);
         let is_noise = format_decoder.decoder.as_ref().is_some_and(|decoder| decoder.is_comfort_noise());
+        // Quirk `noise_stream`: a PBX sends quiet noise all the time beside the voice, as a stream of its own.
+        self.is_heard = self.is_heard || peak_of(&self.sound) > QUIET_NOISE;
+        let is_noise = is_noise || (!self.is_heard && !is_digital_silence(&self.sound));
         let precedence = if is_noise { SoundPrecedence::Comfort } else { self.target.precedence };
         format_decoder.output.write(at, &self.sound, precedence, context.buffer);
         let after = if comfort { GapFill::Comfort { generated: 0 } } else { GapFill::Sound };
@@ -277,6 +280,8 @@ fn adjust_length(sound: &mut Vec<i16>, by: f64) {
     }
 }
 
+/// Largest magnitude of quiet noise (-54 dBov). Nobody understands speech that is quieter than this.
+const QUIET_NOISE: u16 = 64;
 /// Maximum duration of concealment of lost packets, ms.
 const CONCEAL_MS: i64 = 60;
 /// Media times that differ by less than this, ns, count as equal.
