@@ -45,6 +45,7 @@ pub(crate) struct StreamStats {
     step: u32,
     jitter: InterarrivalJitter,
     seen: RecentPackets,
+    repeats: RepeatedRun,
 }
 
 impl Default for StreamStats {
@@ -63,6 +64,7 @@ impl Default for StreamStats {
             step: 0,
             jitter: InterarrivalJitter::default(),
             seen: RecentPackets { present: [0; WINDOW / 64], marks: [0; WINDOW] },
+            repeats: RepeatedRun::default(),
         }
     }
 }
@@ -87,14 +89,17 @@ impl StreamStats {
             self.jitter.handle(at, time, clock_hz);
             return PacketArrival::InOrder;
         }
-        let arrival = self.place(at, sequence, time);
+        let arrival = self.place(PacketStamps { at, sequence, time, clock_hz });
         match arrival {
             PacketArrival::Duplicate => {
                 self.duplicates += 1;
                 return arrival;
             }
             PacketArrival::Reordered => self.reordered += 1,
-            PacketArrival::InOrder => self.jitter.handle(at, time, clock_hz),
+            PacketArrival::InOrder => {
+                self.repeats.handle_new_packet();
+                self.jitter.handle(at, time, clock_hz);
+            }
             PacketArrival::Restarted => {
                 self.jitter.forget();
                 self.jitter.handle(at, time, clock_hz);
@@ -184,9 +189,11 @@ impl StreamStats {
         self.run.highest
     }
 
-    fn place(&mut self, at: Timestamp, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
+    fn place(&mut self, packet: PacketStamps) -> PacketArrival {
+        let PacketStamps { at, sequence, time, .. } = packet;
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
-        if ahead != 0 && ahead < MAX_DROPOUT {
+        let is_leap = ahead >= MAX_MISORDER && self.is_leap(packet, ahead);
+        if ahead != 0 && ahead < MAX_DROPOUT && !is_leap {
             if ahead == 1 {
                 self.step = time.0.wrapping_sub(self.highest_time.0);
             }
@@ -197,7 +204,14 @@ impl StreamStats {
         if usize::from(behind) < WINDOW {
             let extended = self.run.highest - u64::from(behind);
             match self.seen.get(extended) {
-                Some(mark) if mark == fold(time) && !self.resumes(at, sequence) => return PacketArrival::Duplicate,
+                Some(mark) if mark == fold(time) && !self.resumes(at, sequence) => {
+                    let is_long = self.run.received >= MIN_REPEATED;
+                    let Some(first) = self.repeats.handle_repeated_packet(packet, is_long) else {
+                        return PacketArrival::Duplicate;
+                    };
+                    self.restart_with_equal_numbers(first, packet);
+                    return PacketArrival::Restarted;
+                }
                 // A number among those received fills a gap, however late its packet is.
                 None if behind < MAX_MISORDER || extended > self.run.base => {
                     self.seen.set(extended, time);
@@ -208,7 +222,18 @@ impl StreamStats {
                 _ => {}
             }
         }
-        self.jump(sequence, time)
+        self.jump(sequence, time, is_leap)
+    }
+
+    /// Returns whether the sender skipped numbers: the timestamp or the time of arrival leaves no room for so many lost
+    /// packets.
+    #[cold]
+    fn is_leap(&self, packet: PacketStamps, ahead: u16) -> bool {
+        let ms = |ticks: i64| ticks * 1_000 / i64::from(packet.clock_hz.max(1));
+        let lost_ms = ms(i64::from(self.step.cast_signed()) * i64::from(ahead));
+        let sent_ms = ms(packet.time.wrapping_since(self.highest_time).into());
+        let took_ms = packet.at.nanos_since(self.last_at) / 1_000_000;
+        packet.clock_hz > 0 && lost_ms > 0 && (sent_ms * 2 < lost_ms || (took_ms + MAX_STALL_MS) * 2 < lost_ms)
     }
 
     /// Returns whether a packet with the sequence number and timestamp of an earlier packet is new and no duplicate.
@@ -220,6 +245,17 @@ impl StreamStats {
             || self.jumped.iter().flatten().any(|(before, _)| before.wrapping_add(1) == sequence)
     }
 
+    /// Begins a new run (the packets since a restart) with the packet `first`. The packets from `first` to this packet
+    /// repeat numbers of the former run.
+    fn restart_with_equal_numbers(&mut self, first: PacketStamps, packet: PacketStamps) {
+        self.lost_before += self.run.lost();
+        self.restarts = self.restarts.saturating_add(1);
+        self.begin_run(first.sequence, first.time);
+        let count = u32::from(packet.sequence.wrapping_sub(first.sequence));
+        let step = packet.time.0.wrapping_sub(first.time.0) / count.max(1);
+        (1..=count).for_each(|n| self.advance(1, RtpTime(first.time.0.wrapping_add(step.wrapping_mul(n)))));
+    }
+
     fn advance(&mut self, ahead: u64, time: RtpTime) {
         let highest = self.run.highest + ahead;
         self.seen.clear(self.run.highest + 1, highest);
@@ -229,13 +265,13 @@ impl StreamStats {
         self.run.received += 1;
     }
 
-    fn jump(&mut self, sequence: SequenceNumber, time: RtpTime) -> PacketArrival {
+    fn jump(&mut self, sequence: SequenceNumber, time: RtpTime, is_leap: bool) -> PacketArrival {
         // If timestamp and sequence number advanced by the same number of packets, the packets in between were lost.
         // That happens if the mirror port delivers nothing for over a minute. By RFC 3550 appendix A.1 alone, the jump
         // would be a restart of the sender.
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let passed = time.0.wrapping_sub(self.highest_time.0);
-        if ahead != 0 && self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
+        if ahead != 0 && !is_leap && self.step != 0 && passed == self.step.wrapping_mul(u32::from(ahead)) {
             self.advance(u64::from(ahead), time);
             return PacketArrival::InOrder;
         }
@@ -277,6 +313,75 @@ impl StreamStats {
         self.run = SequenceRun { base: first, highest: first, received: 1 };
         self.seen.present = [0; WINDOW / 64];
         self.seen.set(first, time);
+    }
+}
+
+/// Arrival time and numbers of a packet.
+#[derive(Clone, Copy, Debug)]
+struct PacketStamps {
+    at: Timestamp,
+    sequence: SequenceNumber,
+    time: RtpTime,
+    /// Clock rate of the RTP timestamp, Hz; 0 if it is unknown.
+    clock_hz: u32,
+}
+
+/// The newest packets in a row that repeat numbers of earlier packets. They show whether the sender restarted with
+/// equal numbers at once. A media server does so after a failover, and so does the sender of a recording in a loop.
+///
+/// Copies of packets, e.g. by the mirror, come between new packets, or at once. A sender that restarted sends only
+/// repeated numbers, one after the other, at the pace of their timestamps.
+#[derive(Clone, Copy, Debug, Default)]
+struct RepeatedRun {
+    first: Option<PacketStamps>,
+    last: SequenceNumber,
+    packets: u8,
+    /// Number of runs that ended with a new packet, so that they were copies.
+    copied_runs: u8,
+    /// Number and folded timestamp with which the sender restarted before.
+    origin: Option<(SequenceNumber, u16)>,
+}
+
+impl RepeatedRun {
+    /// Handles a packet that repeats the numbers of an earlier packet. If the sender has restarted, so that the packet
+    /// is new, returns the first packet after the restart. `is_long` says whether so many packets came before that
+    /// copies of them would have been noticed.
+    fn handle_repeated_packet(&mut self, packet: PacketStamps, is_long: bool) -> Option<PacketStamps> {
+        if self.copied_runs >= MAX_COPIED_RUNS {
+            return None;
+        }
+        let first = self.first.filter(|_| self.packets > 0 && self.last.wrapping_add(1) == packet.sequence);
+        self.packets = if first.is_some() { self.packets.saturating_add(1) } else { 1 };
+        let first = first.unwrap_or(packet);
+        (self.first, self.last) = (Some(first), packet.sequence);
+        let origin = (packet.sequence, fold(packet.time));
+        if self.origin == Some(origin) {
+            self.packets = 0;
+            return Some(packet);
+        }
+        let is_new = is_long && self.packets >= MIN_REPEATED_RUN && packet.keeps_pace_since(first);
+        is_new.then(|| {
+            self.origin = Some((first.sequence, fold(first.time)));
+            self.packets = 0;
+            first
+        })
+    }
+
+    fn handle_new_packet(&mut self) {
+        if self.packets > 0 {
+            self.copied_runs = self.copied_runs.saturating_add(1);
+            self.packets = 0;
+        }
+    }
+}
+
+impl PacketStamps {
+    /// Returns whether this packet arrived as long after the packet `first` as their timestamps say, but for jitter.
+    fn keeps_pace_since(self, first: Self) -> bool {
+        let ticks = self.time.wrapping_since(first.time);
+        let sent_ms = i64::from(ticks) * 1_000 / i64::from(self.clock_hz.max(1));
+        let took_ms = self.at.nanos_since(first.at) / 1_000_000;
+        self.clock_hz > 0 && sent_ms > 0 && took_ms * 2 >= sent_ms && took_ms <= sent_ms + PACE_JITTER_MS
     }
 }
 
@@ -383,6 +488,19 @@ impl InterarrivalJitter {
 
 /// Time without packets after which a repeated sequence number is no duplicate: the sender has restarted its numbers.
 const DUPLICATE_WINDOW: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Maximum time for which a network holds packets and then delivers them at once, ms. Packets may be lost among them.
+const MAX_STALL_MS: i64 = 5_000;
+
+/// Minimum number of repeated packets in a row that show a restart of the sender.
+const MIN_REPEATED_RUN: u8 = 3;
+/// Minimum number of packets before a repeated run that shows a restart: 0.4 s at 20 ms a packet. Copies of fewer
+/// packets may all arrive after the last of them.
+const MIN_REPEATED: u64 = 20;
+/// Number of runs of copies after which repeated numbers are always copies.
+const MAX_COPIED_RUNS: u8 = 3;
+/// Maximum jitter of the packets after a restart, ms.
+const PACE_JITTER_MS: i64 = 100;
 
 /// Number of recent packets that are searched for duplicates: 10 s at 20 ms a packet.
 const WINDOW: usize = 512;

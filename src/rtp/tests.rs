@@ -236,9 +236,9 @@ fn jitter_is_computed_as_in_rfc_3550() {
 
 #[test]
 fn statistics_of_a_stream_are_small() {
-    // The statistics of 20,000 streams in 10,000 calls take 26 MB, i.e. 2.6 KB a call. That is a twelfth of the 32 KiB
+    // The statistics of 20,000 streams in 10,000 calls take 27 MB, i.e. 2.7 KB a call. That is a twelfth of the 32 KiB
     // that each call may take.
-    assert!(std::mem::size_of::<StreamStats>() <= 1_312, "{}", std::mem::size_of::<StreamStats>());
+    assert!(std::mem::size_of::<StreamStats>() <= 1_360, "{}", std::mem::size_of::<StreamStats>());
 }
 
 proptest! {

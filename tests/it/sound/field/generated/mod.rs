@@ -17,6 +17,7 @@ mod negotiation;
 mod noise;
 mod packets;
 mod packing;
+mod repeats;
 mod senders;
 mod setting;
 mod sources;
