@@ -240,8 +240,8 @@ impl Leg {
         (a.same_host(x) && b.same_host(y)) || (a.same_host(y) && b.same_host(x))
     }
 
-    /// Returns whether the receiver of the INVITE has sent no response at all, although the sender must have sent the
-    /// INVITE again by then (Timer A, RFC 3261 section 17.1.1.2). A provider that is down is silent.
+    /// Returns whether the receiver of the INVITE has sent no response at all. By then the sender must have sent the
+    /// INVITE again (Timer A, RFC 3261 section 17.1.1.2). A provider that is down is silent.
     pub(crate) fn is_unheeded_at(&self, at: Timestamp) -> bool {
         let is_silent = !self.dialog.is_tried() && self.dialog.refusal().is_none() && self.dialog.answered.is_none();
         is_silent && at.since(self.created_at) >= TIMER_A

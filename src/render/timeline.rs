@@ -9,8 +9,8 @@
 //! 2. Bins are joined into *segments*. A new segment begins after a pause longer than the window. It also begins at a
 //!    lasting step of the lag by more than [`STEP_NS`] and the jitter around it, e.g. a new route. A step needs
 //!    [`MIN_STEP_PACKETS`] packets with the larger lag, so a late packet is no step. On the other side, one packet is
-//!    enough, because a packet can be late but not early. It also begins at a pause of the sender that its timestamps
-//!    do not count rightly ([`misfitting_pauses`]): within a talk spurt, packets are laid end to end.
+//!    enough, because a packet can be late but not early. A segment also begins at a pause that the sender's timestamps
+//!    do not count rightly ([`misfitting_pauses`]). Within a talk spurt, packets are laid end to end.
 //! 3. In a segment, the smallest lag within the window is averaged over the window. The result is a line through knots.
 //!    It follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, about
 //!    0.5 %.
@@ -293,8 +293,8 @@ fn segments<'a>(bins: &'a [LagBin], starts: &[usize]) -> Vec<&'a [LagBin]> {
     segments
 }
 
-/// Returns the indices of the bins that begin a talk spurt whose lag (arrival minus media time) differs from that of the
-/// talk spurt before it.
+/// Returns the indices of the bins that begin a talk spurt with another lag (arrival minus media time) than the talk
+/// spurt before it.
 ///
 /// A sender that leaves pauses out may start its timestamps again after a pause, some milliseconds off. The difference
 /// belongs to the pause. If it were taken for drift of the clock, it would bend the sound of the talk spurts.
@@ -398,8 +398,8 @@ const PAUSE_NS: i64 = 200_000_000;
 const SPURT_PAUSE_NS: i64 = 60_000_000;
 /// Maximum number of bins that end at each pause. They take 2 MB. If a track has more, all its pauses count as whole.
 const MAX_SPURT_BINS: usize = 20_000;
-/// Minimum change of the lag (arrival minus media time) from one talk spurt to the next that counts, beside the jitter,
-/// ns: two samples at 8 kHz. If so little is spread over a talk spurt, it changes the sound already.
+/// Minimum change of the lag (arrival minus media time) from one talk spurt to the next, ns. It counts beside the jitter.
+/// Two samples at 8 kHz, spread over a talk spurt, change the sound already.
 const MIN_MISFIT_NS: i64 = 250_000;
 /// Maximum duration of a bin, i.e. of a group of consecutive packets in a track, ns.
 const BIN_NS: i64 = 500_000_000;
