@@ -91,7 +91,7 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) to: Option<&'a str>,
     /// Number that diverted the call to this leg (Diversion or History-Info header); `None` if it was not diverted.
     pub(crate) diverted: Option<&'a str>,
-    /// Whether the caller's number is an extension of the PBX.
+    /// Whether the caller's number is an extension of the PBX. Not if it may be the number of the trunk of the sender.
     pub(crate) from_extension: bool,
     /// Whether the INVITE names no real caller: the caller is a word, or is the called number itself. A PBX sends such
     /// an INVITE as the first leg of a click-to-call.

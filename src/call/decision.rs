@@ -195,6 +195,9 @@ pub struct LearntFacts {
     /// Hosts from which configured extensions have registered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub phones: Vec<IpAddr>,
+    /// Hosts at which users of several hosts have registered, so that they are PBXs with telephones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shared_registrars: Vec<IpAddr>,
     /// Users that have registered, although the configuration does not list them as extensions. Each has the host that
     /// sent the REGISTER and the host that accepted it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -85,7 +85,7 @@ fn signature<'a>(
         from: parties.from.as_deref(),
         to: parties.to.as_deref(),
         diverted: parties.diverted_from(),
-        from_extension: parties.is_from_extension(),
+        from_extension: parties.is_from_extension() && !parties.may_be_from_trunk_of(dialog.caller_addr),
         nameless_caller: parties.is_called_by_pbx(),
         is_from_nobody: parties.is_from_nobody(),
     }

@@ -8,6 +8,7 @@ use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{MIN_E164_DIGITS, NumberPlan, is_code, without_post_dial};
 use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::test_call::TestCallOrder;
+use crate::net::Endpoint;
 use crate::sip::{NameAddr, SipMessage, SipUri, percent_decode};
 
 /// Numbers and names of the parties of a leg, from its own messages. Fields without a comment mean the same as the
@@ -27,12 +28,21 @@ pub(crate) struct LegParties {
     referred_by: Option<String>,
     /// Number in the Request-URI, normalised; `None` if it contains none.
     request_user: Option<String>,
-    /// Whether the caller withholds the number and no header names it, so that `from` is only a word.
-    is_nobody: bool,
-    from_extension: bool,
+    caller: CallerFacts,
     headers: BTreeMap<String, KeptHeader>,
     /// How a test call (`callspan test-call`) asks to be treated; `None` if the leg is no test call of this recorder.
     test_order: Option<TestCallOrder>,
+}
+
+/// Facts about the caller beside the number, as known when the message was captured.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct CallerFacts {
+    /// Whether the caller withholds the number and no header names it, so that `from` is only a word.
+    is_nobody: bool,
+    /// Whether the caller is an extension.
+    is_extension: bool,
+    /// Host that has registered the caller's number, if the number may be the number of a trunk.
+    registrant: Option<IpAddr>,
 }
 
 /// Names and addresses of the parties, as written in the messages.
@@ -78,7 +88,11 @@ impl LegParties {
         let to = first(&numbers.to_number);
         Self {
             to: if from_extension { to.map(|to| plan.dialled_by_extension(to)) } else { to },
-            from_extension,
+            caller: CallerFacts {
+                is_nobody,
+                is_extension: from_extension,
+                registrant: from.as_deref().and_then(|from| plan.trunk_registrant(from)),
+            },
             from,
             named_extension: first(&numbers.internal_number),
             texts: PartyTexts {
@@ -93,7 +107,6 @@ impl LegParties {
             called_party: number_in(message, "P-Called-Party-ID", plan),
             referred_by: number_in(message, "Referred-By", plan),
             request_user: number_at(&NumberSource::RequestUri, message, (&caller, &callee), plan),
-            is_nobody,
             headers: kept_headers(message, config),
             test_order: config.test_key.as_ref().and_then(|key| key.order_in(message)),
         }
@@ -183,12 +196,18 @@ impl LegParties {
 
     /// Returns whether the caller was a known extension when the message was captured.
     pub(crate) const fn is_from_extension(&self) -> bool {
-        self.from_extension
+        self.caller.is_extension
+    }
+
+    /// Returns whether the sender of the message is the host that has registered the caller's number, and may be a PBX
+    /// that registered the number of its trunk. Then the caller may be somebody behind this PBX.
+    pub(crate) fn may_be_from_trunk_of(&self, sender: Endpoint) -> bool {
+        self.caller.registrant == Some(sender.ip())
     }
 
     /// Returns whether the caller's number is withheld, so that a word stands in its place.
     pub(crate) const fn is_from_nobody(&self) -> bool {
-        self.is_nobody
+        self.caller.is_nobody
     }
 
     /// Returns the number that diverted the call (Diversion or History-Info header); `None` if the call was not
@@ -200,7 +219,7 @@ impl LegParties {
     /// Returns whether the INVITE names no real caller: the caller is the called number itself, or a word without
     /// digits. A PBX names such a caller if it calls both parties (click-to-call).
     pub(crate) fn is_called_by_pbx(&self) -> bool {
-        let word = |from: &String| !self.is_nobody && !from.contains(|c: char| c.is_ascii_digit());
+        let word = |from: &String| !self.caller.is_nobody && !from.contains(|c: char| c.is_ascii_digit());
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }
 

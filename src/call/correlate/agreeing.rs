@@ -200,7 +200,10 @@ impl Correlator<'_> {
         if apart > AGREEING_WINDOW || shares_host(signature, leg) || leg.dialog.call_id() == signature.call_id {
             return [None; 2];
         }
-        let is_extension = |number: Option<&str>| number.is_some_and(|n| self.plan.is_extension(n));
+        // A number that a host has registered may be the number of a trunk, and the host a PBX that passes calls on.
+        let is_extension = |number: Option<&str>| {
+            number.is_some_and(|n| self.plan.is_extension(n) && self.plan.trunk_registrant(n).is_none())
+        };
         // A leg to an extension ends at the telephone, so it causes no further leg. A leg from an extension begins at
         // the telephone, so no other leg caused it.
         let follows = |effect: &LegSignature<'_>, cause: &LegSignature<'_>| {

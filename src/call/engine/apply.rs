@@ -36,6 +36,7 @@ impl Engine {
                     if let Some(found) = self.table.leg_mut(leg) {
                         found.join.confirm(by);
                         let call = found.call();
+                        self.learn_confirmed_pbx(leg);
                         self.store_assignment(leg, sink);
                         self.outline_doubtful_call(call);
                     }

@@ -94,6 +94,18 @@ impl Engine {
         self.apply_topology_change(change);
     }
 
+    /// Learns the addresses of a PBX from a leg that numbers alone had joined to its call, and that is confirmed now.
+    pub(super) fn learn_confirmed_pbx(&mut self, slot: LegKey) {
+        let effects = self.correlator().caused_legs(slot);
+        let effects: Vec<&Leg> = effects.iter().filter_map(|key| self.table.leg(*key)).collect();
+        let causes = effects.first().map(|leg| self.table.legs_of(leg.call())).into_iter().flatten();
+        let pairs = causes.flat_map(|cause| effects.iter().map(move |effect| (cause, *effect)));
+        let pbx = pairs.filter(|(cause, effect)| is_passed_on(cause, effect));
+        let hosts: Vec<Endpoint> =
+            pbx.flat_map(|(cause, effect)| [cause.dialog.callee_addr, effect.dialog.caller_addr]).collect();
+        hosts.into_iter().for_each(|host| self.site.plan.learn_pbx(host));
+    }
+
     /// Forgets that a host is one of several addresses of a PBX or proxy. It has sent a REGISTER, so it is a telephone.
     pub(super) fn learn_phone(&mut self, host: Endpoint) {
         if self.site.plan.is_phone(host) {
@@ -151,6 +163,12 @@ fn linked_legs<'a>(legs: &[&'a Leg]) -> Vec<(&'a Leg, &'a Leg)> {
     };
     let pairs = legs.iter().flat_map(|cause| legs.iter().map(move |effect| (*cause, *effect)));
     pairs.filter(|(cause, effect)| cause.id != effect.id && is_linked(cause, effect)).take(MAX_PAIRS_OF_CALL).collect()
+}
+
+/// Returns whether a machine received the leg `cause` from another machine and sent the leg `effect`.
+fn is_passed_on(cause: &Leg, effect: &Leg) -> bool {
+    let (sender, machine) = cause.machines();
+    machine.same_host(effect.machines().0) && !sender.same_host(machine)
 }
 
 /// Returns whether a leg goes from one of the two hosts to the other. A machine calls no address of its own, so then

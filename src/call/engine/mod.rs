@@ -155,11 +155,9 @@ impl Engine {
 
     /// Creates an engine with the given limits instead of the default limits.
     pub fn with_limits(config: Config, source: &str, limits: EngineLimits) -> Self {
-        let site = SiteKnowledge {
-            plan: NumberPlan::new(&config.numbers),
-            topology: Topology::new(&config.pbx_addresses),
-            told_at: Timestamp::EPOCH,
-        };
+        let mut plan = NumberPlan::new(&config.numbers);
+        plan.learn_pbxs(&config.pbx_addresses);
+        let site = SiteKnowledge { plan, topology: Topology::new(&config.pbx_addresses), told_at: Timestamp::EPOCH };
         let kept = KeptMedia {
             silent_legs: 0,
             early_media: EarlyMedia::new(limits.early_bytes),
@@ -188,6 +186,7 @@ impl Engine {
         let Config { appliance, start, part_s, .. } = &self.settings.config;
         self.settings.config = Config { appliance: appliance.clone(), start: *start, part_s: *part_s, ..config };
         self.site.plan.reload(&self.settings.config.numbers);
+        self.site.plan.learn_pbxs(&self.settings.config.pbx_addresses);
         self.settings.rules = CallRules::new(&self.settings.config);
         let change = self.site.topology.configure(&self.settings.config.pbx_addresses);
         self.apply_topology_change(change);

@@ -10,9 +10,11 @@ use crate::call::record::CallDirection;
 use crate::net::Endpoint;
 
 mod pattern;
+mod registered_users;
 
 use pattern::MAX_NUMBER_CHARS;
 pub(crate) use pattern::NumberPattern;
+use registered_users::{RegisteredUsers, UserRegistration};
 
 /// The number plan: the section `[numbers]` of the configuration, and the extensions and PBX hosts learnt from the
 /// traffic.
@@ -23,7 +25,7 @@ pub(crate) struct NumberPlan {
     /// Configured extensions for which a successful REGISTER was captured, each with its hosts.
     present: HashMap<String, UserRegistration>,
     /// Users for which a successful REGISTER was captured, each with its hosts. Configured extensions are in `present`.
-    registered: HashMap<String, UserRegistration>,
+    registered: RegisteredUsers,
     /// Hosts of telephones that have sent a successful REGISTER for an extension.
     phones: HashSet<IpAddr>,
     /// Hosts that are known to be PBXs.
@@ -38,15 +40,6 @@ pub(crate) struct NumberPlan {
     withheld: String,
 }
 
-/// The hosts of a successful registration (REGISTER).
-#[derive(Clone, Copy, Debug)]
-struct UserRegistration {
-    /// Host that sent the REGISTER, i.e. the telephone.
-    registrant: IpAddr,
-    /// Host that accepted the REGISTER, e.g. the PBX.
-    registrar: IpAddr,
-}
-
 impl NumberPlan {
     /// Creates a number plan from the section `[numbers]`.
     pub(crate) fn new(numbers: &NumbersConfig) -> Self {
@@ -54,7 +47,7 @@ impl NumberPlan {
             extensions: NumberPattern::new(&numbers.extension_pattern),
             listed: numbers.extensions.iter().cloned().collect(),
             present: HashMap::new(),
-            registered: HashMap::new(),
+            registered: RegisteredUsers::default(),
             phones: HashSet::new(),
             pbxs: HashSet::new(),
             ringing: HashMap::new(),
@@ -68,10 +61,10 @@ impl NumberPlan {
 
     /// Replaces the section `[numbers]`. Everything that was learnt from the traffic stays.
     pub(crate) fn reload(&mut self, numbers: &NumbersConfig) {
-        let Self { present, registered, phones, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
-        let all = present.into_iter().chain(registered);
-        (self.present, self.registered) = all.partition(|(user, _)| self.is_configured_extension(user));
-        (self.phones, self.pbxs, self.ringing) = (phones, pbxs, ringing);
+        let Self { present, mut registered, phones, pbxs, ringing, .. } = std::mem::replace(self, Self::new(numbers));
+        let all = present.into_iter().chain(std::mem::take(&mut registered.users));
+        (self.present, registered.users) = all.partition(|(user, _)| self.is_configured_extension(user));
+        (self.registered, self.phones, self.pbxs, self.ringing) = (registered, phones, pbxs, ringing);
     }
 
     /// Returns whether a number is an extension. The number may be normalised or as dialled.
@@ -123,11 +116,23 @@ impl NumberPlan {
                 self.phones.insert(registrant.ip());
             }
         }
-        let users = if self.is_configured_extension(user) { &mut self.present } else { &mut self.registered };
-        if users.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
-            let registration = UserRegistration { registrant: registrant.ip(), registrar: registrar.ip() };
-            users.insert(user.to_owned(), registration);
+        let registration = UserRegistration { registrant: registrant.ip(), registrar: registrar.ip() };
+        if !self.is_configured_extension(user) {
+            self.registered.insert(user, registration);
+        } else if self.present.len() < MAX_LEARNED && user.len() <= MAX_NUMBER_CHARS {
+            self.present.insert(user.to_owned(), registration);
         }
+    }
+
+    /// Returns the host that has registered this number, if the number may be the number of a trunk. A PBX registers
+    /// such a number with a provider.
+    ///
+    /// Returns `None` if it is known that the number belongs to a telephone: it is a configured extension, or it was
+    /// registered with a PBX. A PBX has passed calls on, or telephones of several hosts have registered with it.
+    pub(crate) fn trunk_registrant(&self, number: &str) -> Option<IpAddr> {
+        let UserRegistration { registrant, registrar } = self.registered.get(number)?;
+        let is_pbx = self.pbxs.contains(registrar) || self.registered.is_shared(*registrar);
+        (!is_pbx && !self.is_configured_extension(number)).then_some(*registrant)
     }
 
     /// Returns what was learnt about these hosts and numbers.
@@ -151,6 +156,7 @@ impl NumberPlan {
             visible_pbxs: hosts.iter().filter(|host| self.ringing.contains_key(*host)).copied().collect(),
             visible_programs: hosts.iter().flat_map(|host| self.ringing_programs(*host)).collect(),
             phones: known(&self.phones),
+            shared_registrars: hosts.iter().filter(|host| self.registered.is_shared(**host)).copied().collect(),
             users,
         }
     }
@@ -161,11 +167,17 @@ impl NumberPlan {
         facts.visible_pbxs.iter().for_each(|host| self.learn_visible_pbx(Endpoint::new(*host, 0)));
         facts.visible_programs.iter().for_each(|program| self.learn_visible_program(*program));
         self.phones.extend(facts.phones.iter().take(MAX_LEARNED.saturating_sub(self.phones.len())));
+        facts.shared_registrars.iter().for_each(|host| self.registered.mark_shared(*host));
         for (user, registrant, registrar) in &facts.users {
             if !self.is_configured_extension(user) {
                 self.learn_registration(user, Endpoint::new(*registrant, 0), Endpoint::new(*registrar, 0));
             }
         }
+    }
+
+    /// Learns from the configuration which hosts are PBXs. Each list contains the addresses of one PBX.
+    pub(crate) fn learn_pbxs(&mut self, configured: &[Vec<IpAddr>]) {
+        configured.iter().flatten().for_each(|host| self.learn_pbx(Endpoint::new(*host, 0)));
     }
 
     /// Learns that `host` is a PBX, because it received a call and sent it on.
@@ -217,7 +229,7 @@ impl NumberPlan {
     /// Returns the number of extensions for which a REGISTER was captured. The numbers that a PBX registers with a
     /// provider do not count.
     pub(crate) fn registered_extensions(&self) -> usize {
-        self.present.values().chain(self.registered.values()).filter(|user| !self.is_trunk(user)).count()
+        self.present.values().chain(self.registered.registrations()).filter(|user| !self.is_trunk(user)).count()
     }
 
     /// Returns whether the mirror port shows the legs between this PBX and its extensions. If it does, and the PBX

@@ -31,6 +31,7 @@ mod page_groups;
 mod pickup;
 mod proxied_telephones;
 mod recorders;
+mod registered_trunks;
 mod restarted_calls;
 mod restarts;
 mod ring_groups;
