@@ -87,6 +87,8 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) invited_again_at: Option<Timestamp>,
     /// Caller's number, normalised for comparison; `None` if unknown.
     pub(crate) from: Option<&'a str>,
+    /// A second number of the caller, normalised for comparison; `None` if the INVITE names one number only.
+    pub(crate) second_from: Option<&'a str>,
     /// Called number, normalised for comparison; `None` if unknown.
     pub(crate) to: Option<&'a str>,
     /// Number that diverted the call to this leg (Diversion or History-Info header); `None` if it was not diverted.
@@ -138,7 +140,7 @@ impl LegSignature<'_> {
         // A new leg back to the sender of the older leg is usually a call in the opposite direction, which does not
         // match. There are two exceptions. Both numbers agree, because a proxy is in front of the PBX. Or the call was
         // forwarded over the same trunk, as an equal caller or a Diversion header shows.
-        let forwarded = same_number(self.from, older.from) || diverted || self.is_hairpin_of(older);
+        let forwarded = self.has_caller_of(older) || diverted || self.is_hairpin_of(older);
         if self.returns_to_sender(older) && strength != MatchStrength::BothNumbers && !forwarded {
             MatchStrength::None
         } else {
@@ -182,7 +184,7 @@ impl LegSignature<'_> {
     /// later, for the same caller.
     pub(crate) fn is_another_device_of(&self, older: &LegSignature<'_>) -> bool {
         let apart = self.at.distance(older.at);
-        let same_caller = same_number(self.from, older.from) && has_digits(self.from);
+        let same_caller = self.has_callers_number_of(older);
         (apart <= RING_BURST || same_caller)
             && self.hop.0.same_host(older.hop.0)
             && self.hop.1 == older.hop.1
@@ -208,7 +210,7 @@ impl LegSignature<'_> {
     /// equal called number.
     fn number_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         let same_called = same_number(self.to, older.to) || self.is_short_number_for(older);
-        match (same_number(self.from, older.from), same_called) {
+        match (self.has_caller_of(older), same_called) {
             (true, true) if !self.is_from_nobody => MatchStrength::BothNumbers,
             (true, _) | (false, true) => MatchStrength::OneNumber,
             (false, false) => MatchStrength::None,
@@ -235,7 +237,7 @@ impl LegSignature<'_> {
     /// the PBX and hears ringing, a queue or a voice menu. The wait may have any length.
     pub(crate) fn is_for_waiting_caller_of(&self, older: &LegSignature<'_>) -> bool {
         let in_return = self.returns_to_sender(older) && same_number(self.to, older.from);
-        let same_caller = same_number(self.from, older.from) || self.is_diverted_from(older);
+        let same_caller = self.has_caller_of(older) || self.is_diverted_from(older);
         self.hop.0.same_host(older.hop.1) && !in_return && same_caller && !self.is_own_call_beside(older)
     }
 
@@ -254,7 +256,24 @@ impl LegSignature<'_> {
         };
         let may_be_replaced = older.from_extension && (!self.from_extension || is_prefixed());
         let both_named = has_digits(self.from) && has_digits(older.from);
-        !may_be_replaced && both_named && !same_number(self.from, older.from)
+        !may_be_replaced && both_named && !self.has_caller_of(older)
+    }
+
+    /// Returns whether two legs name the same caller. If a leg names two numbers of its caller, one of them is enough,
+    /// because a PBX may pass on only one.
+    pub(crate) fn has_caller_of(&self, other: &LegSignature<'_>) -> bool {
+        self.common_caller_numbers(other).next().is_some()
+    }
+
+    /// Returns whether two legs name the same caller, and not only by the same word, e.g. for a withheld number.
+    pub(crate) fn has_callers_number_of(&self, other: &LegSignature<'_>) -> bool {
+        self.common_caller_numbers(other).any(|number| has_digits(Some(number)))
+    }
+
+    fn common_caller_numbers(&self, other: &LegSignature<'_>) -> impl Iterator<Item = &str> {
+        let others = [other.from, other.second_from];
+        let is_common = move |own: &&str| others.iter().any(|number| same_number(Some(own), *number));
+        [self.from, self.second_from].into_iter().flatten().filter(is_common)
     }
 
     /// Returns whether the PBX may have sent this new leg to try another trunk after the older leg. The PBX received
@@ -533,7 +552,8 @@ impl CorrelationIndex {
 /// Returns the index keys (hashes) of a leg.
 fn keys_of_leg(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
     let mut index_keys = index_keys(keys, signature);
-    index_keys.extend([signature.from, signature.to].into_iter().flatten().map(anywhere_key));
+    let numbers = [signature.from, signature.second_from, signature.to];
+    index_keys.extend(numbers.into_iter().flatten().map(anywhere_key));
     // A PBX may send an extension's emergency call on with another number, and its leg must find this leg.
     for short in signature.to.filter(|_| signature.from_extension).into_iter().flat_map(short_numbers_of) {
         index_keys.extend([anywhere_key(short), number_key(signature.hop.1, short)]);
@@ -551,7 +571,7 @@ fn index_keys(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> 
     out.extend(keys.correlation.iter().map(|(n, value)| hash(&(*n, value))));
     out.extend(keys.sessions.iter().map(hash));
     for host in [signature.hop.0, signature.hop.1] {
-        for number in [signature.from, signature.to, signature.diverted].into_iter().flatten() {
+        for number in [signature.from, signature.second_from, signature.to, signature.diverted].into_iter().flatten() {
             out.push(number_key(host, number));
         }
     }

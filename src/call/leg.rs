@@ -83,6 +83,7 @@ fn signature<'a>(
         at,
         invited_again_at: dialog.invited_again_at(),
         from: parties.from.as_deref(),
+        second_from: parties.second_caller_number(),
         to: parties.to.as_deref(),
         diverted: parties.diverted_from(),
         from_extension: parties.is_from_extension() && !parties.may_be_from_trunk_of(dialog.caller_addr),

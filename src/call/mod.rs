@@ -36,6 +36,7 @@ mod call_machines;
 mod call_path;
 mod call_state;
 mod call_table;
+mod caller_facts;
 pub mod config;
 mod content;
 mod conversation;

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use crate::call::caller_facts::{CallerFacts, IDENTITIES, second_number};
 use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{MIN_E164_DIGITS, NumberPlan, is_code, without_post_dial};
 use crate::call::record::{CallDirection, CallRecord, Side};
@@ -32,17 +33,6 @@ pub(crate) struct LegParties {
     headers: BTreeMap<String, KeptHeader>,
     /// How a test call (`callspan test-call`) asks to be treated; `None` if the leg is no test call of this recorder.
     test_order: Option<TestCallOrder>,
-}
-
-/// Facts about the caller beside the number, as known when the message was captured.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct CallerFacts {
-    /// Whether the caller withholds the number and no header names it, so that `from` is only a word.
-    is_nobody: bool,
-    /// Whether the caller is an extension.
-    is_extension: bool,
-    /// Host that has registered the caller's number, if the number may be the number of a trunk.
-    registrant: Option<IpAddr>,
 }
 
 /// Names and addresses of the parties, as written in the messages.
@@ -76,7 +66,7 @@ impl LegParties {
         let withheld = is_withheld(message, caller.as_ref());
         // If a caller hides the number, the network's own headers may still name an extension (RFC 3325 section 7). So
         // they are searched.
-        let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
+        let hidden = || IDENTITIES[..2].iter().find_map(|name| extension_in(message, name, plan));
         // A network sends a hidden number in P-Asserted-Identity only to a receiver that it trusts. So the record is
         // allowed to contain the number, if the configuration names this header as a source.
         let is_source = numbers.from_number.iter().any(is_asserted);
@@ -86,12 +76,17 @@ impl LegParties {
         let from = named.or_else(|| is_nobody.then(|| plan.withheld().to_owned())).filter(|f| !f.is_empty());
         let from_extension = from.as_deref().is_some_and(|f| plan.is_extension(f));
         let to = first(&numbers.to_number);
+        // The identity headers of a response name the party that was called.
+        let has_identities = !withheld && requester == Side::Caller && message.method().is_some();
         Self {
             to: if from_extension { to.map(|to| plan.dialled_by_extension(to)) } else { to },
             caller: CallerFacts {
                 is_nobody,
                 is_extension: from_extension,
                 registrant: from.as_deref().and_then(|from| plan.trunk_registrant(from)),
+                second_number: has_identities
+                    .then(|| second_number(message, caller.as_ref(), from.as_deref(), plan))
+                    .flatten(),
             },
             from,
             named_extension: first(&numbers.internal_number),
@@ -199,10 +194,15 @@ impl LegParties {
         self.caller.is_extension
     }
 
-    /// Returns whether the sender of the message is the host that has registered the caller's number, and may be a PBX
-    /// that registered the number of its trunk. Then the caller may be somebody behind this PBX.
+    /// Returns whether the sender of the message has registered the caller's number, and may be a PBX with a trunk of
+    /// this number. Then the caller may be somebody behind this PBX.
     pub(crate) fn may_be_from_trunk_of(&self, sender: Endpoint) -> bool {
         self.caller.registrant == Some(sender.ip())
+    }
+
+    /// Returns a second number of the caller, if the message names two numbers.
+    pub(crate) fn second_caller_number(&self) -> Option<&str> {
+        self.caller.second_number.as_deref()
     }
 
     /// Returns whether the caller's number is withheld, so that a word stands in its place.
@@ -264,7 +264,7 @@ fn number_in(message: &SipMessage<'_>, header: &str, plan: &NumberPlan) -> Optio
     normal(message.addresses(header).first()?, plan)
 }
 
-fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
+pub(super) fn normal(party: &NameAddr, plan: &NumberPlan) -> Option<String> {
     plan.normalise(&global_user(&party.uri)?).map(|n| text(&n))
 }
 
@@ -431,9 +431,6 @@ fn text(value: &str) -> String {
 
 /// Header in which a network asserts the caller's number (RFC 3325 section 9.1).
 const ASSERTED: &str = "P-Asserted-Identity";
-/// Headers that give the caller's number to the caller's own network, even if the caller hides it from others (RFC
-/// 3325).
-const IDENTITIES: [&str; 2] = [ASSERTED, "P-Preferred-Identity"];
 /// Beginning of the parameter with digits that are dialled after the answer (RFC 2806 section 2.2).
 const POST_DIAL_PARAMETER: &str = ";postd=";
 /// Schemes of the addresses in a header.

@@ -170,7 +170,7 @@ impl Correlator<'_> {
     }
 
     fn agreeing_legs<'a>(&'a self, signature: &'a LegSignature<'a>) -> impl Iterator<Item = AgreeingLeg<'a>> {
-        let numbers = [signature.from, signature.to].into_iter().flatten();
+        let numbers = [signature.from, signature.second_from, signature.to].into_iter().flatten();
         let mut slots: Vec<LegKey> =
             numbers.flat_map(|number| self.table.correlation().legs_with(number)).copied().collect();
         slots.sort_unstable();
@@ -245,8 +245,7 @@ impl Correlator<'_> {
     /// numbers are enough, because a PBX replaces the extension's number by an outside number.
     fn number_agreement(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> MatchStrength {
         let to = same_number(effect.to, cause.to) || self.reaches_short_number(effect, cause);
-        let from = same_number(effect.from, cause.from);
-        let from = from && has_digits(effect.from);
+        let from = effect.has_callers_number_of(cause);
         let one = match (from, to) {
             (true, true) => return MatchStrength::BothNumbers,
             (true, false) => !(cause.from_extension || effect.from_extension) || self.is_from_short_number(cause),
@@ -269,7 +268,7 @@ impl Correlator<'_> {
             return self.causes_of(leg).next().is_none() && self.is_unexplained(leg);
         }
         if found.strength == MatchStrength::OneNumber
-            && same_number(signature.from, leg.parties.from.as_deref())
+            && signature.has_caller_of(&leg.signature())
             && others().any(|l| l.parties.is_from_extension())
             && !self.is_from_short_number(&leg.signature())
         {
@@ -283,7 +282,7 @@ impl Correlator<'_> {
             l.join.by() == Some(CorrelationRule::AgreeingNumbers)
                 && l.dialog.caller_addr.same_host(signature.hop.0)
                 && signature.at.since(l.created_at) <= RING_BURST
-                && same_number(l.parties.from.as_deref(), signature.from)
+                && signature.has_caller_of(&l.signature())
         })
     }
 

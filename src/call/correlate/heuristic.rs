@@ -65,7 +65,7 @@ pub(super) fn call_of_another_device(question: &LegQuestion<'_>) -> Option<CallK
     };
     // Calls with the same caller's number are preferred. Any other call matches only because the PBX may have replaced
     // the caller's number.
-    let is_caller = |met: &&MetLeg<'_>| same_number(question.signature.from, met.leg.parties.from.as_deref());
+    let is_caller = |met: &&MetLeg<'_>| question.signature.has_caller_of(&met.leg.signature());
     let named = question.explaining_legs().any(|met| is_caller(&met));
     let causes = question.explaining_legs().filter(|met| !named || is_caller(met));
     let call = only_call(causes.map(|met| evidence(met.leg.call())));

@@ -114,7 +114,7 @@ fn legs_that_share_call_id<'a>(question: &LegQuestion<'a>) -> Vec<(LegKey, &'a L
 }
 
 fn shares_caller(leg: &Leg, new: &LegSignature<'_>) -> bool {
-    same_number(leg.signature().from, new.from)
+    new.has_caller_of(&leg.signature())
 }
 
 fn shares_called(leg: &Leg, new: &LegSignature<'_>) -> bool {

@@ -62,15 +62,14 @@ impl Correlator<'_> {
         let new = draft.signature();
         let (sender, receiver) = (draft.dialog.caller_addr, draft.dialog.callee_addr);
         let is_caused = |leg: &Leg| {
-            let (from, to) = (leg.parties.from.as_deref(), leg.parties.to.as_deref());
             let called_by_cause = || self.causes_of(leg).any(|cause| same_number(cause.parties.to.as_deref(), new.to));
             self.tie_of(leg).is_some_and(LegJoin::is_provisional)
                 && leg.lived_at(draft.at)
                 && draft.at.distance(leg.created_at) <= CLOCK_SKEW
                 && leg.hop().0.same_host(receiver)
                 && !leg.hop().1.same_host(sender)
-                && same_number(from, new.from)
-                && (same_number(to, new.to) || called_by_cause())
+                && new.has_caller_of(&leg.signature())
+                && (same_number(leg.parties.to.as_deref(), new.to) || called_by_cause())
                 && self.may_gain(leg.call(), 1)
         };
         let legs = self.table.correlation().legs_with(new.from?).iter().copied();

@@ -21,7 +21,7 @@ pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool
     question.correlator.calls_elsewhere(&other, own)
         && legs.any(|l| {
             let sent = l.signature();
-            sent.hop.0.same_host(own.hop.0) && same_number(sent.to, other.to) && same_number(sent.from, other.from)
+            sent.hop.0.same_host(own.hop.0) && same_number(sent.to, other.to) && sent.has_caller_of(&other)
         })
 }
 

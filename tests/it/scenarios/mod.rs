@@ -4,6 +4,7 @@
 mod announcements;
 mod answers_by_chance;
 mod attempts;
+mod caller_identities;
 mod content;
 mod correlation;
 mod customers;
