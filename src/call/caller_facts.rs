@@ -37,7 +37,7 @@ pub(super) fn second_number(
 }
 
 /// Returns whether an address names the calling party. In `Remote-Party-ID`, a parameter says which party it names.
-fn is_calling_party(address: &NameAddr) -> bool {
+pub(super) fn is_calling_party(address: &NameAddr) -> bool {
     address.params.get("party").is_none_or(|party| party.eq_ignore_ascii_case("calling"))
 }
 

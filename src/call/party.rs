@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::call::caller_facts::{CallerFacts, IDENTITIES, second_number};
+use crate::call::caller_facts::{CallerFacts, IDENTITIES, is_calling_party, second_number};
 use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{MIN_E164_DIGITS, NumberPlan, is_code, without_post_dial};
 use crate::call::record::{CallDirection, CallRecord, Side};
@@ -66,7 +66,7 @@ impl LegParties {
         let withheld = is_withheld(message, caller.as_ref());
         // If a caller hides the number, the network's own headers may still name an extension (RFC 3325 section 7). So
         // they are searched.
-        let hidden = || IDENTITIES[..2].iter().find_map(|name| extension_in(message, name, plan));
+        let hidden = || IDENTITIES.iter().find_map(|name| extension_in(message, name, plan));
         // A network sends a hidden number in P-Asserted-Identity only to a receiver that it trusts. So the record is
         // allowed to contain the number, if the configuration names this header as a source.
         let is_source = numbers.from_number.iter().any(is_asserted);
@@ -255,9 +255,10 @@ fn header_number(message: &SipMessage<'_>, name: &str, plan: &NumberPlan) -> Opt
     users.filter(is_number).find(|user| plan.normalise(user).is_some())
 }
 
-/// Returns the first extension in the values of a header.
+/// Returns the first extension in the values of a header that name the caller.
 fn extension_in(message: &SipMessage<'_>, header: &str, plan: &NumberPlan) -> Option<String> {
-    message.addresses(header).iter().filter_map(|party| normal(party, plan)).find(|number| plan.is_extension(number))
+    let callers = message.addresses(header).into_iter().filter(is_calling_party);
+    callers.filter_map(|party| normal(&party, plan)).find(|number| plan.is_extension(number))
 }
 
 fn number_in(message: &SipMessage<'_>, header: &str, plan: &NumberPlan) -> Option<String> {

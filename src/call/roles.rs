@@ -2,7 +2,7 @@
 //! leg, usually the leg of the outside party, supplies the recorded sound and the times of the call.
 
 use crate::call::call_path::{CallPath, PartyEnd, called_number};
-use crate::call::correlation_keys::{CLOCK_SKEW, reaches_short_number, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, has_digits, reaches_short_number, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
@@ -279,6 +279,7 @@ impl<'a> CallRoles<'a> {
             (true, false) if self.has_rung() && self.called_outside.is_empty() => Some(CallDirection::Internal),
             (true, false) => Some(plan.direction(parties.from.as_deref(), parties.to.as_deref())),
             (false, _) if self.is_started_on_pbx() || self.is_passed_outside(plan) => Some(CallDirection::Outbound),
+            (false, _) if self.is_called_for_hidden_telephone(plan) => Some(CallDirection::Outbound),
             (false, _) if called_anybody && self.first_is_caller => Some(CallDirection::Inbound),
             (false, _) => None,
         }
@@ -309,6 +310,24 @@ impl<'a> CallRoles<'a> {
         is_ours
             && !self.has_rung()
             && self.called_outside.iter().any(|l| same_number(l.parties.to.as_deref(), dialled) && leads_outside(l))
+    }
+
+    /// Returns whether a telephone of this site that hides its number called outside. The telephone has a private
+    /// address. The PBX called the dialled number at a provider's public address, and named a number as caller.
+    ///
+    /// A provider or gateway with a private address may bring a hidden caller in. Then the caller stays hidden, or the
+    /// PBX calls another number than the dialled one.
+    fn is_called_for_hidden_telephone(&self, plan: &NumberPlan) -> bool {
+        let (parties, origin) = (&self.first.parties, self.path.way_of(self.first).0);
+        let is_for_site = |l: &Leg| {
+            let provider = self.path.way_of(l).1;
+            same_number(l.parties.to.as_deref(), parties.to.as_deref())
+                && has_digits(l.parties.from.as_deref())
+                && plan.is_outside_host(provider)
+                && plan.direction_by_hosts(origin, provider) == CallDirection::Outbound
+        };
+        let is_hidden = parties.is_from_nobody() && self.first_is_caller && !self.has_rung();
+        is_hidden && self.called_outside.iter().any(|l| is_for_site(l))
     }
 
     /// Returns whether the caller is outside although the number is as short as an extension. For this, the call must

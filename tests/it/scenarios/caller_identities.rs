@@ -1,5 +1,5 @@
-//! Tests of callers with two numbers. `From` names one number of a caller, and an identity header may name another (RFC
-//! 3325).
+//! Tests of callers with two numbers, and of telephones that hide their number. `From` names one number of a caller, and
+//! an identity header may name another (RFC 3325).
 
 use callspan::call::record::{CallDirection, CallRecord, Side};
 use callspan::net::Endpoint;
@@ -141,4 +141,67 @@ fn a_second_number_joins_no_stranger_who_is_answered_later() {
     scene.wait(3_000);
     scene.bye(b, Side::Caller);
     assert_eq!(play(scene).calls.len(), 2);
+}
+
+/// Plays outbound calls of telephones that hide their number, all to one number and at the same time.
+fn hidden_outbound(headers: &[&str]) -> (Office, PlayedScene) {
+    let mut office = office();
+    let telephones = [ScenePhone::new("anonymous", 2), ScenePhone::new("anonymous", 3)];
+    let mut legs = Vec::new();
+    for (header, mut telephone) in headers.iter().zip(telephones) {
+        let a = office.scene.leg(&mut telephone, &mut office.pbx, ["anonymous", OUTSIDE]);
+        office.scene.at(a).headers.extend((!header.is_empty()).then(|| (*header).to_owned()));
+        legs.push([a, office.scene.leg(&mut office.pbx, &mut office.outside, [DID, OUTSIDE])]);
+    }
+    let scene = &mut office.scene;
+    legs.iter().for_each(|[a, b]| scene.ring_through(*a, *b));
+    scene.wait(1_000);
+    for [a, b] in &legs {
+        scene.answer(*b);
+        scene.answer(*a);
+    }
+    for [a, b] in &legs {
+        scene.bridge(*a, *b, 1_000);
+    }
+    for [a, b] in &legs {
+        scene.bye_all(&[*a, *b], Side::Caller);
+    }
+    let played = play(&office.scene);
+    (office, played)
+}
+
+#[test]
+fn a_telephone_that_hides_its_number_calls_outside() {
+    let of_201 = "Remote-Party-ID: <sip:201@pbx>;party=calling;privacy=full";
+    let called = "Remote-Party-ID: <sip:201@pbx>;party=called";
+    for (header, from, extension) in [(of_201, "201", "201"), ("", "anonymous", ""), (called, "anonymous", "")] {
+        let (_, played) = hidden_outbound(&[header]);
+        assert_eq!(facts(&played), [(CallDirection::Outbound, from, extension, 2)], "{header}");
+    }
+}
+
+#[test]
+fn two_telephones_that_hide_their_numbers_are_two_callers() {
+    let of = |user: u16| format!("Remote-Party-ID: <sip:{user}@pbx>;party=calling;privacy=full");
+    for headers in [["", ""], [&of(201), &of(202)]] {
+        let (office, played) = hidden_outbound(&headers);
+        for record in played.calls.iter().map(|call| &call.record) {
+            let of_telephones = record.legs.iter().filter(|leg| leg.callee_addr == Some(office.pbx.sip));
+            assert!(of_telephones.count() <= 1, "{headers:?}: {:#?}", record.legs);
+        }
+    }
+}
+
+/// A provider with a private address brings a hidden caller through a border controller to a PBX with a public address.
+#[test]
+fn a_hidden_caller_behind_a_border_controller_calls_in() {
+    let (mut provider, mut border) = (ScenePhone::new("anonymous", 1), ScenePhone::new("", 7));
+    let mut pbx = ScenePhone { sip: Endpoint::v4([198, 51, 100, 9], 5060), ..ScenePhone::new(DID, 2) };
+    let mut scene = office().scene;
+    let a = scene.leg(&mut provider, &mut border, ["anonymous", DID]);
+    let b = scene.leg(&mut border, &mut pbx, ["anonymous", DID]);
+    scene.connect_through(a, b, 1_000);
+    scene.bridge(a, b, 400);
+    scene.bye_all(&[a, b], Side::Caller);
+    assert_eq!(facts(&play(&scene)), [(CallDirection::Inbound, "anonymous", "", 2)]);
 }
