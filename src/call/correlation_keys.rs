@@ -77,10 +77,8 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) hop: (Endpoint, Endpoint),
     /// Call-ID of the leg.
     pub(crate) call_id: &'a str,
-    /// Request-URI of the INVITE; `None` if it was not captured.
-    pub(crate) request_uri: Option<&'a str>,
-    /// Values of the Route headers of the INVITE; `None` without such a header.
-    pub(crate) route: Option<&'a str>,
+    /// Where the INVITE is sent.
+    pub(crate) target: InviteTarget<'a>,
     /// Capture time of the leg's first message.
     pub(crate) at: Timestamp,
     /// Capture time of the newest INVITE that the caller sent in place of an earlier one; `None` if there is only one.
@@ -100,6 +98,15 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) nameless_caller: bool,
     /// Whether the caller's number is withheld. The word in its place is the same for all such callers.
     pub(crate) is_from_nobody: bool,
+}
+
+/// Where an INVITE is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct InviteTarget<'a> {
+    /// Request-URI of the INVITE; `None` if it was not captured.
+    pub(crate) request_uri: Option<&'a str>,
+    /// Values of the Route headers of the INVITE; `None` without such a header.
+    pub(crate) route: Option<&'a str>,
 }
 
 /// How well a new leg matches an older leg that may have caused it.
@@ -196,8 +203,9 @@ impl LegSignature<'_> {
     /// Returns whether the edge proxy sends this leg's INVITE to another device than the older leg's. The Request-URI
     /// names the device, or a flow in the Route header does (RFC 3327, RFC 5626 section 5.3).
     fn has_other_target_than(&self, older: &LegSignature<'_>) -> bool {
-        let has_other_route = self.route.is_some() && older.route.is_some() && self.route != older.route;
-        self.request_uri.is_some() && (self.request_uri != older.request_uri || has_other_route)
+        let (own, other) = (self.target, older.target);
+        let has_other_route = own.route.is_some() && other.route.is_some() && own.route != other.route;
+        own.request_uri.is_some() && (own.request_uri != other.request_uri || has_other_route)
     }
 
     /// Returns whether this leg calls the short outside number that an extension dialled in another form by the older

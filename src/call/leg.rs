@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::call::call_table::links::LegLinks;
 use crate::call::config::Config;
-use crate::call::correlation_keys::{CLOCK_SKEW, CorrelationKeys, LegSignature};
+use crate::call::correlation_keys::{CLOCK_SKEW, CorrelationKeys, InviteTarget, LegSignature};
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
 use crate::call::keys::CallKey;
@@ -78,8 +78,7 @@ fn signature<'a>(
     LegSignature {
         hop,
         call_id: dialog.call_id(),
-        request_uri: parties.request_uri(),
-        route: parties.route(),
+        target: InviteTarget { request_uri: parties.request_uri(), route: parties.route() },
         at,
         invited_again_at: dialog.invited_again_at(),
         from: parties.from.as_deref(),
