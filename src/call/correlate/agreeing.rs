@@ -367,4 +367,4 @@ fn shares_host(signature: &LegSignature<'_>, leg: &Leg) -> bool {
 }
 
 /// Maximum time from the leg that a machine with two addresses receives to the leg that it then sends.
-const AGREEING_WINDOW: Duration = Duration::from_millis(500);
+pub(super) const AGREEING_WINDOW: Duration = Duration::from_millis(500);

@@ -29,6 +29,7 @@ struct RelayEnd<'a> {
 impl Correlator<'_> {
     /// Returns the commands that follow when a machine is proven to pass voice from one leg to another (a relay).
     pub(crate) fn decide_relay(&self, relay: ProvenRelay) -> Vec<Command> {
+        let relay = self.in_order_of_legs(relay);
         let leg_of = |at: RelayLeg| self.table.leg(at.key).filter(|l| l.id == at.id && !l.is_closed());
         let (Some(cause), Some(effect)) = (leg_of(relay.cause), leg_of(relay.effect)) else { return Vec::new() };
         let (own, other) = (cause.call(), effect.call());

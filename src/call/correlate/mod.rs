@@ -25,6 +25,7 @@ mod other_sound;
 mod pickup;
 mod question;
 mod queued;
+mod relay_order;
 mod retry;
 mod rule_list;
 mod shown_machine;

@@ -46,6 +46,12 @@ impl RewritingPbx {
         (a, self.scene.leg(&mut self.lan, &mut self.e200, [REWRITTEN, "200"]))
     }
 
+    /// Makes the telephone's leg and the trunk's leg of an outbound call, which also have no host and no number in common.
+    fn outbound(&mut self) -> (DialogId, DialogId) {
+        let a = self.scene.leg(&mut self.e200, &mut self.lan, ["200", "989990000001"]);
+        (a, self.scene.leg(&mut self.wan, &mut self.outside, [DID, OUTSIDE]))
+    }
+
     /// Does the same as [`RewritingPbx::inbound`], with another caller and extension 201.
     fn second_inbound(&mut self) -> (DialogId, DialogId) {
         let a = self.scene.leg(&mut self.other, &mut self.wan, ["+79990000002", DID]);
@@ -114,14 +120,33 @@ fn voices_that_begin_before_the_answer_are_compared() {
 #[test]
 fn an_outbound_call_with_rewritten_numbers_is_joined_by_its_content() {
     let mut site = RewritingPbx::new(Scene::noisy());
-    let a = site.scene.leg(&mut site.e200, &mut site.lan, ["200", "989990000001"]);
-    let b = site.scene.leg(&mut site.wan, &mut site.outside, [DID, OUTSIDE]);
+    let (a, b) = site.outbound();
     site.scene.connect_through(a, b, 2_000);
     let [talks, ended] = site.scene.bridge_until_bye(a, b, 4_000, Side::Callee);
     let played = play(&site.scene);
     let record = &played.only().record;
     assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Outbound, Some("200")));
     hears(played.only(), (2, 1), talks, ended);
+}
+
+/// The mirror port shows the callee's voice on the first leg a moment before it shows it on the second leg, from which it
+/// comes. The caller begins to speak later.
+#[test]
+fn voices_that_two_interfaces_show_in_the_wrong_order_change_no_party() {
+    let parties =
+        [(CallDirection::Inbound, [OUTSIDE, DID, "200"]), (CallDirection::Outbound, ["200", "989990000001", "200"])];
+    for (direction, numbers) in parties {
+        let mut site = RewritingPbx::new(Scene::noisy());
+        let (a, b) = if direction == CallDirection::Inbound { site.inbound() } else { site.outbound() };
+        site.scene.connect_through(a, b, 2_000);
+        let callee = site.scene.get(b).voices[1];
+        site.scene.sound(&[(callee, a, Side::Callee), (callee, b, Side::Callee)], 600);
+        site.scene.bridge_until_bye(a, b, 5_000, Side::Caller);
+        let played = play(&site.scene);
+        let record = &played.only().record;
+        let shown = [&record.from, &record.to, &record.internal].map(Option::as_deref);
+        assert_eq!((record.direction, shown), (direction, numbers.map(Some)));
+    }
 }
 
 #[test]
