@@ -74,6 +74,13 @@ impl LegJoin {
         self.alternatives = alternatives;
     }
 
+    /// Adds another call to which the leg could belong.
+    pub(crate) fn add_alternative(&mut self, call: CallKey) {
+        if !self.alternatives.contains(&call) {
+            self.alternatives.push(call);
+        }
+    }
+
     /// Replaces a call to which the leg could belong, because that call was merged into another call. Returns whether
     /// the leg could belong to the merged call.
     pub(crate) fn replace_alternative(&mut self, from: CallKey, into: CallKey) -> bool {

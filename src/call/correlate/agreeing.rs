@@ -185,8 +185,14 @@ impl Correlator<'_> {
 
     /// Returns whether `cause` may have caused `effect` by their times and numbers, although they share no host.
     pub(super) fn may_have_caused_by_numbers(&self, cause: &Leg, effect: &Leg) -> bool {
-        let found = self.agreement(cause, &effect.signature());
-        found.into_iter().flatten().any(|(order, _)| order == CauseOrder::CandidateFirst)
+        self.strength_by_numbers(cause, effect) > MatchStrength::None
+    }
+
+    /// Returns how well times and numbers show that `cause` has caused `effect`, although they share no host.
+    pub(super) fn strength_by_numbers(&self, cause: &Leg, effect: &Leg) -> MatchStrength {
+        let found = self.agreement(cause, &effect.signature()).into_iter().flatten();
+        let as_cause = found.filter(|(order, _)| *order == CauseOrder::CandidateFirst).map(|(_, strength)| strength);
+        as_cause.max().unwrap_or(MatchStrength::None)
     }
 
     /// Compares the new leg with a candidate leg by times, hosts and numbers. Returns which of the two may have caused

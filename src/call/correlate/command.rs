@@ -50,6 +50,14 @@ pub(crate) enum Command {
         /// Rule by which the two calls are related. The call records name this rule.
         why: CorrelationRule,
     },
+    /// Records that a leg could also belong to another call. The rule `ring_outcome` chooses between the calls when the
+    /// leg stops ringing.
+    AddAlternative {
+        /// Key of the leg that could belong to several calls.
+        leg: LegKey,
+        /// Other call to which the leg could belong.
+        call: CallKey,
+    },
     /// Confirms that a weakly joined leg belongs to its call.
     Confirm {
         /// Key of the leg that joined its call by numbers alone.

@@ -189,12 +189,21 @@ impl Correlator<'_> {
     }
 
     /// Returns the legs of a call that belong to the dialog of this leg, and the legs that a PBX sent because of this
-    /// dialog.
+    /// dialog. A leg that carries the sound of another leg of the call is left out.
     fn dialog_and_effects(&self, leg: &Leg) -> Vec<LegKey> {
         let mut legs: Vec<LegKey> = self.hops_of(leg).into_iter().flat_map(|hop| self.caused_legs(hop)).collect();
         legs.sort_unstable();
         legs.dedup();
-        legs
+        let others = self.table.keys_of(leg.call()).iter().filter(|key| !legs.contains(key));
+        let others: Vec<&Leg> = others.filter_map(|key| self.table.leg(*key)).collect();
+        let own: Vec<&Leg> = legs.iter().filter_map(|key| self.table.leg(*key)).collect();
+        let relays = self.table.call(leg.call()).map_or(&[][..], |call| call.notes.relays());
+        let is_relayed =
+            |a: &Leg, among: &[&Leg]| among.iter().any(|b| relays.contains(&(a.id.min(b.id), a.id.max(b.id))));
+        let is_of_other = |effect: &Leg| !is_relayed(effect, &own) && is_relayed(effect, &others);
+        let goes =
+            |key: &LegKey| self.table.leg(*key).is_some_and(|effect| effect.is_branch_of(leg) || !is_of_other(effect));
+        legs.iter().copied().filter(goes).collect()
     }
 
     /// Returns whether another leg confirms the join of this leg, because both were answered at the same time. This

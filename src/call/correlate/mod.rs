@@ -18,6 +18,7 @@ mod evidence;
 mod heuristic;
 mod identity;
 mod late;
+mod late_caller;
 mod merge_policy;
 mod one_name;
 mod open_leg;

@@ -32,6 +32,12 @@ impl Engine {
                 Command::Split { legs, why, alternatives } => self.apply_split(&legs, why, &alternatives, sink),
                 Command::Release { legs } => self.release_legs(&legs, sink),
                 Command::Relate { a, b, why } => self.relate(a, b, why, sink),
+                Command::AddAlternative { leg, call } => {
+                    if let Some(found) = self.table.leg_mut(leg) {
+                        found.join.add_alternative(call);
+                        self.store_assignment(leg, sink);
+                    }
+                }
                 Command::Confirm { leg, by } => {
                     if let Some(found) = self.table.leg_mut(leg) {
                         found.join.confirm(by);

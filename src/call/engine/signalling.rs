@@ -206,6 +206,7 @@ impl Engine {
         // has already done this.
         if restored.is_none() {
             self.apply(self.correlator().release_strangers(slot), sink);
+            self.apply(self.correlator().telephones_of_late_caller(slot), sink);
         }
         Some(slot)
     }

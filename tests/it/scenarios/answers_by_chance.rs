@@ -230,6 +230,43 @@ fn a_telephone_of_two_callers_in_a_queue_serves_neither_for_certain() {
     assert_apart(&play(scene), scene, &[&[first, b], &[second, c], &[in_menu]]);
 }
 
+/// The mirror port shows 201 a moment before the caller for whom it rings. Another caller of the same number rings 200
+/// then. The PBX has one address or two.
+#[test]
+fn a_telephone_captured_before_its_caller_goes_to_the_caller_it_answers() {
+    for lan in [9, 99] {
+        let mut office = Office::new();
+        let mut lan = ScenePhone { next_port: 20_000, ..ScenePhone::new(DID, lan) };
+        let (a, c) = (office.inbound(), office.inbound());
+        let b = office.scene.leg(&mut lan, &mut office.e200, [OUTSIDE, "200"]);
+        let d = office.scene.leg(&mut lan, &mut office.e201, [OUTSIDE, "201"]);
+        let scene = &mut office.scene;
+        scene.invite(a);
+        scene.invite(b);
+        scene.wait(60);
+        scene.invite(d);
+        scene.wait(20);
+        scene.invite(c);
+        for legs in [[b, a], [d, c]] {
+            scene.wait(1_000);
+            legs.iter().for_each(|leg| _ = scene.answer(*leg));
+        }
+        scene.sound(&[(1, a, Side::Caller), (2, b, Side::Callee), (1, c, Side::Caller), (3, d, Side::Callee)], 3_000);
+        scene.bye_all(&[a, b], Side::Caller);
+        scene.wait(1_500);
+        scene.bye_all(&[c, d], Side::Caller);
+        let played = play(scene);
+        assert_eq!(played.calls.len(), 2);
+        assert_apart(&played, scene, &[&[a, b], &[c, d]]);
+        for call in &played.calls {
+            let record = &call.record;
+            assert_eq!((record.to.as_deref(), record.legs.len()), (Some(DID), 2), "{record:#?}");
+        }
+        let rung: Vec<_> = played.calls.iter().map(|call| call.record.internal.as_deref()).collect();
+        assert_eq!(rung, [Some("200"), Some("201")]);
+    }
+}
+
 /// The PBX calls an outside number with the number of the office. Just after the answer, it passes an outside caller of
 /// this number on to 201, as a proxy. The mirror may show the leg to 201 before the caller's leg.
 #[test]

@@ -15,6 +15,7 @@ const SEEDS: u64 = 24;
 /// Seeds that failed at some time, for each kind. They are played, too.
 const HARD_SEEDS: &[(&str, &[u64])] = &[
     ("attended transfer", &[62, 194, 237, 260]),
+    ("crowd", &[41, 172, 259, 268, 338]),
     ("started on the PBX", &[89]),
     ("proxy with the PBX behind it", &[155]),
     ("restarted", &[89, 260]),
