@@ -11,7 +11,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::decision::ReferRequest;
 use crate::call::keys::{CallKey, LegKey};
 use crate::decode::UdpDatagram;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, Transport};
 use crate::sip::{ReferTo, Replaces, SessionId, SipMessage};
 use crate::time::Timestamp;
 
@@ -75,6 +75,8 @@ fn recorded_parties(body: &[u8]) -> Vec<String> {
 pub(crate) struct LegSignature<'a> {
     /// Sender and receiver of the first INVITE.
     pub(crate) hop: (Endpoint, Endpoint),
+    /// Transport of the INVITE.
+    pub(crate) transport: Transport,
     /// Call-ID of the leg.
     pub(crate) call_id: &'a str,
     /// Where the INVITE is sent.

@@ -77,6 +77,7 @@ fn signature<'a>(
 ) -> LegSignature<'a> {
     LegSignature {
         hop,
+        transport: dialog.transport,
         call_id: dialog.call_id(),
         target: InviteTarget { request_uri: parties.request_uri(), route: parties.route() },
         at,

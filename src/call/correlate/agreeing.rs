@@ -216,7 +216,16 @@ impl Correlator<'_> {
             let strength = self.number_agreement(effect, cause);
             let ends_there = is_extension(cause.to) && !self.is_passed_to_short_number(effect, cause);
             let begins_there = is_extension(effect.from) && !is_extension(cause.from);
-            let leads_on = strength == MatchStrength::BothNumbers || !(ends_there || begins_there);
+            // In an internal call through several PBXs, all legs have the same two extensions as numbers. Then a telephone
+            // behind a NAT shows where the call begins or ends.
+            let has_telephone_between = || {
+                is_extension(cause.to) && self.is_telephone(cause.hop.1)
+                    || is_extension(effect.from) && self.sends_from_telephone(effect)
+            };
+            let leads_on = match strength {
+                MatchStrength::BothNumbers => !has_telephone_between(),
+                _ => !(ends_there || begins_there),
+            };
             let machines = [cause.hop.1, effect.hop.0];
             (leads_on && !machines.iter().any(|m| self.plan.is_phone(*m))).then_some(strength)
         };

@@ -11,6 +11,7 @@ use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
 use crate::call::numbers::TRUNK_PORTS;
+use crate::net::{Endpoint, Transport};
 
 /// Returns whether the older leg cannot have caused the new leg, because the PBX already sent another leg for the older
 /// leg. The other leg has both numbers of the older leg. The new leg calls a different outside number.
@@ -56,9 +57,7 @@ impl Correlator<'_> {
     ///
     /// The receiver must be a telephone, because a short number such as 112 may be an outside number.
     fn rings_for_other_caller(&self, effect: &LegSignature<'_>, cause: &LegSignature<'_>) -> bool {
-        let receiver = effect.hop.1;
-        let rings_telephone = self.plan.is_phone(receiver) || !TRUNK_PORTS.contains(&receiver.port());
-        rings_telephone
+        self.is_telephone(effect.hop.1)
             && effect.to.is_some_and(|to| self.plan.is_extension(to))
             && cause.from_extension
             && !effect.from_extension
@@ -69,6 +68,19 @@ impl Correlator<'_> {
             // extension of another site with a prefix before it.
             && !effect.from.zip(cause.from).is_some_and(|(shown, own)| shown.ends_with(own))
             && same_number(effect.to, cause.to)
+    }
+
+    /// Returns whether the receiver of a leg to an extension is certainly a telephone. It has sent a REGISTER, or its
+    /// port comes from a NAT.
+    pub(super) fn is_telephone(&self, receiver: Endpoint) -> bool {
+        self.plan.is_phone(receiver) || !TRUNK_PORTS.contains(&receiver.port())
+    }
+
+    /// Returns whether the sender of a leg from an extension is certainly a telephone. It has sent a REGISTER, or its port
+    /// comes from a NAT. Over TCP, a PBX may have any port, too.
+    pub(super) fn sends_from_telephone(&self, leg: &LegSignature<'_>) -> bool {
+        let sender = leg.hop.0;
+        self.plan.is_phone(sender) || leg.transport == Transport::Udp && !TRUNK_PORTS.contains(&sender.port())
     }
 
     /// Returns whether `effect` belongs to another call than `cause`: a program on the PBX's own host sent `cause`, and

@@ -388,11 +388,12 @@ fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
 }
 
-/// Ports at which PBXs, proxies and trunks receive SIP, usually 5060 to 5080. A NAT gives a telephone a higher port.
+/// Ports at which PBXs, proxies and trunks receive SIP, usually 5060 to 5080. A NAT gives a telephone a higher port, and so
+/// does a host that opens a TCP connection.
 pub(crate) const TRUNK_PORTS: std::ops::RangeInclusive<u16> = 5_000..=5_999;
 /// Maximum number of learnt extensions, and of learnt PBX hosts. No site has so many.
 const MAX_LEARNED: usize = 65_536;
-/// Maximum number of programs of one host that are known to ring extensions. TCP connections have ports of their own.
+/// Maximum number of programs of one host that are known to ring extensions.
 const MAX_PROGRAMS: usize = 16;
 /// Minimum number of digits of an international number, with country code. ITU-T E.164 sets no minimum.
 pub(crate) const MIN_E164_DIGITS: usize = 7;

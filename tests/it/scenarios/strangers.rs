@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use callspan::call::config::Config;
 use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallVerdict, Side};
+use callspan::net::Endpoint;
 
 use crate::scenarios::doubtful::{PBX_HOST, office};
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
@@ -146,6 +147,39 @@ fn equal_extensions_of_two_customers_have_two_records() {
     let mut halves = Halves { scene, legs: [a, b] };
     halves.talk();
     halves.assert_apart("extensions", Config::default());
+}
+
+/// A hosted PBX serves two customers behind NAT at two addresses. The 201 of each calls 202. Both calls are answered, and
+/// end, within a tenth of a second, and are too short to compare their sound.
+#[test]
+fn equal_internal_calls_of_two_customers_have_two_records() {
+    let mut scene = Scene::noisy();
+    let calls = [1_u8, 2].map(|customer| {
+        let telephone = |n: u16| {
+            let sip = Endpoint::v4([198, 51, 100, customer], 30_000 + n);
+            let voice = 2 * customer + n as u8;
+            ScenePhone { sip, next_port: 40_000 + 10 * n, ..ScenePhone::new("", voice) }
+        };
+        let mut pbx = ScenePhone { voice: MUSIC, ..ScenePhone::new("pbx", 20 + customer) };
+        let a = scene.leg(&mut telephone(0), &mut pbx, ["201", "202"]);
+        [a, scene.leg(&mut pbx, &mut telephone(1), ["201", "202"])]
+    });
+    let [[a, b], [c, d]] = calls;
+    scene.ring_through(a, b);
+    scene.wait(40);
+    scene.ring_through(c, d);
+    scene.wait(2_000);
+    [b, a, d, c].iter().for_each(|leg| _ = scene.answer(*leg));
+    let voices = calls.map(|[first, second]| {
+        let [left, right] = [scene.get(first).voices[0], scene.get(second).voices[1]];
+        let (from, to) = (Side::Caller, Side::Callee);
+        [(left, first, from), (right, first, to), (left, second, from), (right, second, to)]
+    });
+    scene.sound(&voices.concat(), 4_500);
+    scene.bye_all(&[a, b, c, d], Side::Caller);
+    let played = play_with(&scene, Config::default());
+    let legs = calls.map(|[first, _]| call_of(&played, &scene, first).record.legs.len());
+    assert_eq!((played.calls.len(), legs), (2, [2, 2]));
 }
 
 /// Returns the legs by which a PBX rings 200 in the name of `shown` and, a second after the answer, calls an outside
