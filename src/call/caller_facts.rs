@@ -7,11 +7,23 @@ use crate::call::numbers::NumberPlan;
 use crate::call::party::normal;
 use crate::sip::{NameAddr, SipMessage};
 
+/// Whether the caller withholds the number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum CallerPrivacy {
+    /// The caller does not withhold the number.
+    #[default]
+    Shown,
+    /// The caller withholds the number, but a header of the network names it.
+    Named,
+    /// The caller withholds the number, and no header names it. So `from` is only a word.
+    Nobody,
+}
+
 /// Facts about the caller beside the number, as known when the message was captured.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct CallerFacts {
-    /// Whether the caller withholds the number and no header names it, so that a word stands in its place.
-    pub(super) is_nobody: bool,
+    /// Whether the caller withholds the number.
+    pub(super) privacy: CallerPrivacy,
     /// Whether the caller is an extension.
     pub(super) is_extension: bool,
     /// Host that has registered the caller's number, if the number may be the number of a trunk.

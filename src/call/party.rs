@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::call::caller_facts::{CallerFacts, IDENTITIES, is_calling_party, second_number};
+use crate::call::caller_facts::{CallerFacts, CallerPrivacy, IDENTITIES, is_calling_party, second_number};
 use crate::call::config::{Config, NumberSource};
 use crate::call::numbers::{MIN_E164_DIGITS, NumberPlan, is_code, without_post_dial};
 use crate::call::record::{CallDirection, CallRecord, Side};
@@ -72,8 +72,13 @@ impl LegParties {
         let is_source = numbers.from_number.iter().any(is_asserted);
         let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
         let named = if withheld { hidden().or_else(asserted) } else { first(&numbers.from_number) };
-        let is_nobody = withheld && named.is_none();
-        let from = named.or_else(|| is_nobody.then(|| plan.withheld().to_owned())).filter(|f| !f.is_empty());
+        let privacy = match (withheld, &named) {
+            (false, _) => CallerPrivacy::Shown,
+            (true, Some(_)) => CallerPrivacy::Named,
+            (true, None) => CallerPrivacy::Nobody,
+        };
+        let word = || (privacy == CallerPrivacy::Nobody).then(|| plan.withheld().to_owned());
+        let from = named.or_else(word).filter(|f| !f.is_empty());
         let from_extension = from.as_deref().is_some_and(|f| plan.is_extension(f));
         let to = first(&numbers.to_number);
         // The identity headers of a response name the party that was called.
@@ -81,7 +86,7 @@ impl LegParties {
         Self {
             to: if from_extension { to.map(|to| plan.dialled_by_extension(to)) } else { to },
             caller: CallerFacts {
-                is_nobody,
+                privacy,
                 is_extension: from_extension,
                 registrant: from.as_deref().and_then(|from| plan.trunk_registrant(from)),
                 second_number: has_identities
@@ -207,7 +212,12 @@ impl LegParties {
 
     /// Returns whether the caller's number is withheld, so that a word stands in its place.
     pub(crate) const fn is_from_nobody(&self) -> bool {
-        self.caller.is_nobody
+        matches!(self.caller.privacy, CallerPrivacy::Nobody)
+    }
+
+    /// Returns whether the caller withholds the number, also if a header names it.
+    pub(crate) const fn is_withheld(&self) -> bool {
+        !matches!(self.caller.privacy, CallerPrivacy::Shown)
     }
 
     /// Returns the number that diverted the call (Diversion or History-Info header); `None` if the call was not
@@ -219,7 +229,7 @@ impl LegParties {
     /// Returns whether the INVITE names no real caller: the caller is the called number itself, or a word without
     /// digits. A PBX names such a caller if it calls both parties (click-to-call).
     pub(crate) fn is_called_by_pbx(&self) -> bool {
-        let word = |from: &String| !self.caller.is_nobody && !from.contains(|c: char| c.is_ascii_digit());
+        let word = |from: &String| !self.is_from_nobody() && !from.contains(|c: char| c.is_ascii_digit());
         self.from.as_ref().is_some_and(|from| self.to.as_ref() == Some(from) || word(from))
     }
 

@@ -5,7 +5,7 @@
 
 use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::{Evidence, only_call};
-use crate::call::correlate::one_name::is_called_already;
+use crate::call::correlate::one_name::{hides_another_caller, is_called_already};
 use crate::call::correlate::question::{LegQuestion, MetLeg};
 use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
 use crate::call::correlation_rule::CorrelationRule;
@@ -37,7 +37,7 @@ pub(super) fn already_ringing(question: &LegQuestion<'_>) -> Vec<Evidence> {
     rings.map(|call| Evidence::about_call(CorrelationRule::AlreadyRinging, call)).collect()
 }
 
-fn rings_already(question: &LegQuestion<'_>, call: CallKey) -> bool {
+pub(super) fn rings_already(question: &LegQuestion<'_>, call: CallKey) -> bool {
     let own = &question.signature;
     question.correlator.table.legs_of(call).any(|leg| {
         let other = leg.signature();
@@ -259,7 +259,7 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
     match strength {
         MatchStrength::None => None,
         MatchStrength::BothNumbers => Some(CorrelationRule::OnwardBoth),
-        MatchStrength::OneNumber if is_called_already(question, leg) => None,
+        MatchStrength::OneNumber if is_called_already(question, leg) || hides_another_caller(question, leg) => None,
         MatchStrength::OneNumber if effect.is_hairpin_of(cause) => Some(CorrelationRule::Hairpin),
         MatchStrength::OneNumber if effect.is_diverted_from(cause) => Some(CorrelationRule::Diverted),
         MatchStrength::OneNumber => Some(CorrelationRule::OnwardOne),

@@ -4,6 +4,7 @@
 //! E.g. a campaign or a dialler calls several outside numbers at the same time with one caller's number. Only the
 //! called number distinguishes these calls.
 
+use crate::call::correlate::heuristic::rings_already;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, has_digits, same_number};
@@ -24,6 +25,24 @@ pub(super) fn is_called_already(question: &LegQuestion<'_>, older: &Leg) -> bool
             let sent = l.signature();
             sent.hop.0.same_host(own.hop.0) && same_number(sent.to, other.to) && sent.has_caller_of(&other)
         })
+}
+
+/// Returns whether the new leg withholds the number of another caller than that of the older leg. The older leg names an
+/// outside caller, and a third leg withholds its caller's number and has the same called number.
+///
+/// A machine may also remove a number from a call that asks for privacy (RFC 3325 section 7), so such a call is no reason.
+/// Neither is a third leg whose call rings the telephone already.
+pub(super) fn hides_another_caller(question: &LegQuestion<'_>, older: &Leg) -> bool {
+    let own = &question.signature;
+    let is_named = has_digits(older.parties.from.as_deref()) && !older.parties.is_withheld();
+    let is_hidden = |leg: &Leg| {
+        let other = leg.signature();
+        other.is_from_nobody && same_number(own.to, other.to) && own.onward_strength(&other) == MatchStrength::OneNumber
+    };
+    own.is_from_nobody
+        && is_named
+        && !older.parties.is_from_extension()
+        && question.candidates().any(|(_, leg)| is_hidden(leg) && !rings_already(question, leg.call()))
 }
 
 impl Correlator<'_> {

@@ -54,6 +54,7 @@ mod variations_numbers;
 mod variations_proxies;
 mod variations_restart;
 mod variations_transfers;
+mod withheld;
 
 use callspan::call::record::{CallRecord, Side};
 
