@@ -6,7 +6,9 @@ use crate::call::event::LegSink;
 use crate::call::id::leg_name;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::{Leg, LegDraft};
+use crate::call::numbers::TRUNK_PORTS;
 use crate::call::timers::EngineTimer;
+use crate::net::{Endpoint, Transport};
 
 /// The reason for which a leg is in a call.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +74,10 @@ impl Engine {
         let rings_extension = leg.may_have_party() && plan.names_extension(leg.parties.to.as_deref());
         let rings_for_outside = rings_extension && !plan.names_extension(caused.parties.from.as_deref());
         let is_by_program = rings_for_outside && is_sent_by_pbx(leg, caused);
-        let program = Some(leg.dialog.caller_addr).filter(|_| is_by_program);
+        // A host that opens a TCP connection uses another port for each connection, so such a port shows no program.
+        let has_own_port =
+            |program: &Endpoint| leg.dialog.transport == Transport::Udp || TRUNK_PORTS.contains(&program.port());
+        let program = Some(leg.dialog.caller_addr).filter(|_| is_by_program).filter(has_own_port);
         // The machine that received one leg and sent the other is a PBX. So each of its addresses counts as an address
         // of a PBX.
         for host in [own, leg.dialog.caller_addr, caused.dialog.callee_addr] {

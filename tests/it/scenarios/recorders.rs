@@ -1,15 +1,19 @@
 //! Tests of legs without a party: a recorder's own session (SIPREC), and the legs between two PBXs. They must change
 //! neither the extension nor the outcome of a call.
 
+use callspan::call::Engine;
+use callspan::call::config::Config;
 use callspan::call::correlation_rule::CorrelationRule;
+use callspan::call::event::CallEvent;
 use callspan::call::leg_end::LegEndRole;
 use callspan::call::record::{CallDirection, CallOutcome, CallRecord, EventKind, Side};
+use callspan::decode::{TcpStreamChunk, TcpStreamEvent};
 
 use crate::scenarios::leg_ends::{PBX, ends};
 use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of, related};
-use crate::support::playback::play;
+use crate::support::playback::{NullSink, play};
 use crate::support::restart::records_with_kill;
-use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePhone, at};
+use crate::support::scenario::{DialogId, MessageChange, Scene, ScenePacket, ScenePhone, at};
 
 /// Begins the session in which the PBX sends the sound of a call to a recorder. The recorder has a number like an
 /// extension. The metadata of the session names a party of the call.
@@ -295,15 +299,13 @@ fn a_softphone_with_a_name_on_the_pbx_host_answers_the_call() {
     }
 }
 
-/// A proxy is on the host of the PBX and calls it by a name. The program that rang 200 is the PBX, so no person has that
-/// name.
-#[test]
-fn a_pbx_with_a_name_behind_its_proxy_is_no_person() {
-    let mut office = Office::new();
+/// Plays two calls through a proxy on the host of the PBX, which the proxy calls by a name. Only the first call rings
+/// 200. Returns the first leg of each call.
+fn calls_through_proxy_on_pbx_host(office: &mut Office) -> [DialogId; 2] {
     let mut proxy = office.pbx.clone();
     office.pbx = ScenePhone { sip: proxy.sip.with_port(5_080), next_port: 20_000, ..proxy.clone() };
     let b = office.rings_200();
-    let Office { scene, outside, pbx, .. } = &mut office;
+    let Office { scene, outside, pbx, .. } = office;
     let [first, second] = [(), ()].map(|()| {
         let a = scene.leg(outside, &mut proxy, [OUTSIDE, DID]);
         [a, scene.leg(&mut proxy, pbx, [OUTSIDE, "pbx"])]
@@ -317,14 +319,57 @@ fn a_pbx_with_a_name_behind_its_proxy_is_no_person() {
         scene.bye_all(&legs, Side::Caller);
         scene.wait(60_000);
     }
+    [first[0], second[0]]
+}
+
+/// The program that rang 200 is the PBX, so no person has the name by which the proxy calls it.
+#[test]
+fn a_pbx_with_a_name_behind_its_proxy_is_no_person() {
+    let mut office = Office::new();
+    let [first, second] = calls_through_proxy_on_pbx_host(&mut office);
+    let scene = &office.scene;
     let played = play(scene);
-    assert_eq!(call_of(&played, scene, first[0]).record.outcome, CallOutcome::Answered);
-    let record = &call_of(&played, scene, second[0]).record;
+    assert_eq!(call_of(&played, scene, first).record.outcome, CallOutcome::Answered);
+    let record = &call_of(&played, scene, second).record;
     assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Abandoned, None));
     let killed = scene.now() - 62_000;
     let restarted = records_with_kill(&scene.packets(), scene.now(), killed);
     let restarted = restarted.iter().find(|other| other.id == record.id).expect("the second call");
     assert_eq!(facts(restarted), facts(record));
+}
+
+/// The PBX also rings telephones over TCP, from another port for each connection.
+#[test]
+fn a_pbx_that_rings_over_many_connections_is_no_person() {
+    let mut office = Office::new();
+    let ports = 40_000..40_020;
+    for port in ports.clone() {
+        let a = office.inbound();
+        let mut connection = ScenePhone { sip: office.pbx.sip.with_port(port), ..office.pbx.clone() };
+        let b = office.scene.leg(&mut connection, &mut office.e201, [OUTSIDE, "201"]);
+        office.scene.connect_through(a, b, 1_000);
+        office.scene.bye_all(&[a, b], Side::Caller);
+        office.scene.wait(10_000);
+    }
+    let [_, second] = calls_through_proxy_on_pbx_host(&mut office);
+    let mut engine = Engine::new(Config::default(), "connections");
+    for packet in office.scene.packets() {
+        let ScenePacket { at, src, dst, payload } = &packet;
+        match [src, dst].iter().any(|end| ports.contains(&end.port())) {
+            true => {
+                let event = TcpStreamEvent::Data(payload);
+                let chunk = TcpStreamChunk { at: *at, src: *src, dst: *dst, event, interface: 0 };
+                engine.handle_stream(&chunk, &mut NullSink);
+            }
+            false => engine.handle_datagram(&packet.datagram(), &mut NullSink),
+        }
+    }
+    engine.handle_end_of_capture(&mut NullSink);
+    let ended = std::iter::from_fn(|| engine.poll_event());
+    let records = ended.filter_map(|event| if let CallEvent::Ended(call) = event { Some(call.record) } else { None });
+    let id = &office.scene.get(second).call_id;
+    let record = records.into_iter().find(|record| record.legs[0].sip_call_id == *id).expect("the second call");
+    assert_eq!(facts(&record), (CallDirection::Inbound, CallOutcome::Abandoned, None));
 }
 
 /// A proxy is on the host of the PBX, and its hop has another Call-ID. The voice mail answers, because 200 does not.
