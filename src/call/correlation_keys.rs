@@ -95,11 +95,20 @@ pub(crate) struct LegSignature<'a> {
     pub(crate) diverted: Option<&'a str>,
     /// Whether the caller's number is an extension of the PBX. Not if it may be the number of the trunk of the sender.
     pub(crate) from_extension: bool,
-    /// Whether the INVITE names no real caller: the caller is a word, or is the called number itself. A PBX sends such
-    /// an INVITE as the first leg of a click-to-call.
-    pub(crate) nameless_caller: bool,
-    /// Whether the caller's number is withheld. The word in its place is the same for all such callers.
-    pub(crate) is_from_nobody: bool,
+    /// Whether the INVITE names its caller.
+    pub(crate) naming: CallerNaming,
+}
+
+/// Whether an INVITE names its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallerNaming {
+    /// The INVITE names a caller.
+    Named,
+    /// The INVITE names no real caller: the caller is a word, or is the called number itself. A PBX sends such an INVITE
+    /// as the first leg of a click-to-call.
+    Nameless,
+    /// The caller's number is withheld. The word in its place is the same for all such callers.
+    Withheld,
 }
 
 /// Where an INVITE is sent.
@@ -221,7 +230,7 @@ impl LegSignature<'_> {
     fn number_strength(&self, older: &LegSignature<'_>) -> MatchStrength {
         let same_called = same_number(self.to, older.to) || self.is_short_number_for(older);
         match (self.has_caller_of(older), same_called) {
-            (true, true) if !self.is_from_nobody => MatchStrength::BothNumbers,
+            (true, true) if self.naming != CallerNaming::Withheld => MatchStrength::BothNumbers,
             (true, _) | (false, true) => MatchStrength::OneNumber,
             (false, false) => MatchStrength::None,
         }
@@ -233,7 +242,7 @@ impl LegSignature<'_> {
     pub(crate) fn is_click_to_call_after(&self, older: &LegSignature<'_>) -> bool {
         self.hop.0.same_host(older.hop.0)
             && !self.hop.1.same_host(older.hop.1)
-            && (older.nameless_caller || self.names_parties_of(older))
+            && (older.naming == CallerNaming::Nameless || self.names_parties_of(older))
     }
 
     /// Returns whether the numbers show that this leg is the second part of a click-to-call, and `older` the first.
@@ -570,7 +579,7 @@ fn keys_of_leg(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64>
     }
     index_keys.sort_unstable();
     index_keys.dedup();
-    index_keys.extend(signature.nameless_caller.then(|| nameless_key(signature.hop.0)));
+    index_keys.extend((signature.naming == CallerNaming::Nameless).then(|| nameless_key(signature.hop.0)));
     index_keys
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::call::call_table::links::LegLinks;
 use crate::call::config::Config;
-use crate::call::correlation_keys::{CLOCK_SKEW, CorrelationKeys, InviteTarget, LegSignature};
+use crate::call::correlation_keys::{CLOCK_SKEW, CallerNaming, CorrelationKeys, InviteTarget, LegSignature};
 use crate::call::dialog::{AnswerEvidence, Dialog, DialogStart, DialogState};
 use crate::call::event::LegId;
 use crate::call::keys::CallKey;
@@ -87,8 +87,11 @@ fn signature<'a>(
         to: parties.to.as_deref(),
         diverted: parties.diverted_from(),
         from_extension: parties.is_from_extension() && !parties.may_be_from_trunk_of(dialog.caller_addr),
-        nameless_caller: parties.is_called_by_pbx(),
-        is_from_nobody: parties.is_from_nobody(),
+        naming: match (parties.is_from_nobody(), parties.is_called_by_pbx()) {
+            (true, _) => CallerNaming::Withheld,
+            (false, true) => CallerNaming::Nameless,
+            (false, false) => CallerNaming::Named,
+        },
     }
 }
 

@@ -7,7 +7,7 @@
 use crate::call::correlate::heuristic::rings_already;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::correlate::{Command, Correlator};
-use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, has_digits, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, CallerNaming, LegSignature, MatchStrength, has_digits, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::LegKey;
 use crate::call::leg::{Leg, LegDraft};
@@ -37,9 +37,11 @@ pub(super) fn hides_another_caller(question: &LegQuestion<'_>, older: &Leg) -> b
     let is_named = has_digits(older.parties.from.as_deref()) && !older.parties.is_withheld();
     let is_hidden = |leg: &Leg| {
         let other = leg.signature();
-        other.is_from_nobody && same_number(own.to, other.to) && own.onward_strength(&other) == MatchStrength::OneNumber
+        other.naming == CallerNaming::Withheld
+            && same_number(own.to, other.to)
+            && own.onward_strength(&other) == MatchStrength::OneNumber
     };
-    own.is_from_nobody
+    own.naming == CallerNaming::Withheld
         && is_named
         && !older.parties.is_from_extension()
         && question.candidates().any(|(_, leg)| is_hidden(leg) && !rings_already(question, leg.call()))
@@ -80,7 +82,7 @@ impl Correlator<'_> {
             && effect.to.is_some_and(|to| self.plan.is_extension(to))
             && cause.from_extension
             && !effect.from_extension
-            && !effect.nameless_caller
+            && effect.naming != CallerNaming::Nameless
             && !effect.is_diverted_from(cause)
             && has_digits(effect.from)
             // If the caller shown by `effect` ends with the caller of `cause`, both are one caller. The PBX may show an
