@@ -244,6 +244,10 @@ pub(crate) const REASON_PHRASES: &[(&str, &str)] = &[
     ("it ended", "процесс сборки завершился"),
     ("it panicked", "программа сборки аварийно остановилась"),
     ("the renderer gave no record", "процесс сборки не вернул данные звонка"),
+    (
+        "a leg cannot be rendered, so the earlier recording stays",
+        "одно из плеч не удаётся собрать, поэтому остаётся прежняя запись",
+    ),
     ("signal: {}", "сигнал {}"),
     ("exit status: {}", "код завершения {}"),
 ];
