@@ -10,8 +10,8 @@ pub(super) enum ArrivalOrder {
     /// The packet is neither late for long nor repeated.
     #[default]
     Usual,
-    /// The packet arrived long after packets that were sent after it. The value is the delay, ns.
-    Late(i64),
+    /// The packet arrived long after packets that were sent after it.
+    Late,
     /// The packet has the numbers of an earlier packet, but was sent later: the sender restarted with equal numbers.
     Repeated,
 }
@@ -22,9 +22,6 @@ pub(super) struct ArrivedNumbers {
     arrivals: Vec<NumberedArrival>,
     /// Index of the oldest arrival, once the ring is full.
     oldest: usize,
-    /// Increase of the RTP timestamp between the last two packets that arrived in sequence, ticks.
-    step: u32,
-    last: Option<NumberedArrival>,
 }
 
 /// Sequence number, RTP timestamp and track (group with about the same lag) of a packet that arrived.
@@ -47,11 +44,6 @@ impl ArrivedNumbers {
     pub(super) fn add(&mut self, timing: PacketTiming, track: usize) {
         // There are at most 4,096 tracks.
         let arrival = NumberedArrival { time: timing.time, sequence: timing.sequence, track: track as u16 };
-        if let Some(last) = self.last.replace(arrival)
-            && last.sequence.wrapping_add(1) == arrival.sequence
-        {
-            self.step = arrival.time.wrapping_sub(last.time);
-        }
         if self.arrivals.len() < KEPT {
             self.arrivals.push(arrival);
         } else if let Some(oldest) = self.arrivals.get_mut(self.oldest) {
@@ -76,7 +68,11 @@ impl ArrivedNumbers {
                 span.cast_signed() >= 0 && until_after <= span
             }
             // The packet was sent before all others. So its timestamp must be exactly that of its sequence number.
-            (TimingUnit::Ticks(_), None) => until_after == self.step.wrapping_mul(u32::from(missing)),
+            (TimingUnit::Ticks(_), None) => self
+                .arrivals
+                .iter()
+                .find(|next| next.sequence == after.sequence.wrapping_add(1))
+                .is_some_and(|next| until_after == next.time.wrapping_sub(after.time).wrapping_mul(missing.into())),
         };
         fits.then_some(usize::from(after.track))
     }

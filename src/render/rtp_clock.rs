@@ -9,6 +9,8 @@
 //! and timestamp fill a gap in that track. Both rendering passes handle the same packets in the same order, so they get
 //! the same tracks.
 
+use std::time::Duration;
+
 use super::arrived_numbers::{ArrivalOrder, ArrivedNumbers};
 use crate::net::SequenceNumber;
 
@@ -36,6 +38,8 @@ pub(super) struct TimestampUnwrapper {
     /// Indices of the two tracks (packets with about the same lag) used last, the latest first.
     recent: [Option<usize>; 2],
     arrived: ArrivedNumbers,
+    /// The largest delay of a packet that others overtook by more than the usual jitter, ns.
+    latest_ns: i64,
     /// Highest sequence number since the sender last restarted its numbers; `None` before the first packet.
     newest: Option<SequenceNumber>,
 }
@@ -145,9 +149,10 @@ impl TimestampUnwrapper {
         if late_ns < 0 {
             return None;
         }
+        self.latest_ns = self.latest_ns.max(late_ns);
         self.arrived.add(timing, track);
         let index = self.newest_index(track);
-        Some(MediaPosition { media_ns, lag_ns, track, index, order: ArrivalOrder::Late(late_ns) })
+        Some(MediaPosition { media_ns, lag_ns, track, index, order: ArrivalOrder::Late })
     }
 
     /// Begins a track (group with about the same lag), and returns its number.
@@ -162,6 +167,11 @@ impl TimestampUnwrapper {
     /// Returns the index that the newest packet of a track (packets with about the same lag) has within the track.
     pub(super) fn newest_index(&self, track: usize) -> u32 {
         self.tracks.get(track).map_or(0, |tail| tail.packets.saturating_sub(1))
+    }
+
+    /// Returns the largest delay of a packet that others overtook by more than the usual jitter.
+    pub(super) fn latest(&self) -> Duration {
+        Duration::from_nanos(self.latest_ns.unsigned_abs())
     }
 
     /// Returns whether most packets of a track (group with about the same lag) may be late packets of another track.

@@ -3,7 +3,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Duration;
 
 use super::stream_plan::{AnnouncedClock, ArrivedPacket, MediaClocks, StreamPlan};
 use super::track_facts::{aliases, drift};
@@ -40,8 +39,6 @@ pub(super) struct StreamCollector {
     has_packings: bool,
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,
-    /// The largest delay of a packet that others overtook by more than the usual jitter, ns.
-    latest_ns: i64,
     policy: ClockPolicy,
     /// For each G.726 format of the stream, the object that finds the order of its code words in a byte.
     pub(super) packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
@@ -81,7 +78,6 @@ impl StreamCollector {
             has_packings: false,
             unwrapper: TimestampUnwrapper::default(),
             tracks: Vec::new(),
-            latest_ns: 0,
         }
     }
 
@@ -149,9 +145,8 @@ impl StreamCollector {
     pub(super) fn place_on_track(&mut self, packet: ArrivedPacket, clock: MediaClock) {
         let at_ns = packet.at.nanos_since(self.first_at);
         let position = self.unwrapper.handle_packet(at_ns, packet.timing(clock));
-        if let ArrivalOrder::Late(late_ns) = position.order {
+        if position.order == ArrivalOrder::Late {
             // The delay of a late packet says nothing about the packets around it.
-            self.latest_ns = self.latest_ns.max(late_ns);
             return;
         }
         if position.track >= self.tracks.len() {
@@ -222,7 +217,7 @@ impl StreamCollector {
             drift_ppm: timelines.iter().filter_map(LagTimeline::longest_knots).filter_map(drift).next_back(),
             clocks: self.clocks,
             tracks: timelines,
-            latest: Duration::from_nanos(self.latest_ns.unsigned_abs()),
+            latest: self.unwrapper.latest(),
             scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
             keys: Vec::new(),
             corrections: corrections(&self.packings),

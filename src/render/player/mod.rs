@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub(super) use context::PlayContext;
+use packet_ends::PacketEnd;
 use redundancy::{RedundantPayload, UnpackedPayload};
 use sequence_order::{SequenceMark, SequenceOrder};
 use sounding::{GapFill, GapRequest, PlayTurn, PlayoutCursor};
@@ -49,6 +50,7 @@ pub(super) struct StreamPlayer {
     /// Maximum time for which a packet waits for a missing earlier packet.
     max_wait: Duration,
     cursor: Option<PlayoutCursor>,
+    end: PacketEnd,
     srtp: Option<SrtpState>,
     /// Decryption with keys that will apply soon; `None` if no new keys follow soon.
     coming: Option<SrtpStream>,
@@ -115,6 +117,7 @@ impl StreamPlayer {
             queue: BTreeMap::new(),
             max_wait: MIN_WAIT,
             cursor: None,
+            end: PacketEnd::default(),
             srtp: None,
             coming: None,
             plain_ns: None,

@@ -13,11 +13,17 @@ use crate::render::plan::PlayoutTime;
 use crate::render::report::PayloadQuirk;
 use crate::render::sample_index::DecoderIndex;
 
-/// Size of a payload, and number of samples that its decoder made of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct DecodedSize {
+/// Facts about the end of the last packet.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct PacketEnd {
+    /// Media time that the packet's timestamp gives, ns.
+    pub(super) stamp_ns: i64,
+    /// Size of the payload.
     pub(super) bytes: usize,
+    /// Number of samples that the decoder made of the payload.
     pub(super) samples: usize,
+    /// Bytes behind the sound of the packets, as the timestamps show; `None` if there are none.
+    pub(super) stray: Option<StrayTail>,
 }
 
 /// Bytes behind the sound of a payload.
@@ -31,44 +37,42 @@ pub(super) struct StrayTail {
 }
 
 impl StreamPlayer {
-    /// Returns the playout time of a packet. It begins at the end of the packet before if both have the same timestamp,
-    /// and no packet is missing between them.
-    pub(super) fn after_same_stamp(&self, decoder: usize, PlayTurn { playout, lost }: PlayTurn) -> PlayoutTime {
-        match self.cursor {
-            Some(cursor) if cursor.stamp_ns == playout.media_ns && lost == 0 && cursor.precedes(decoder, playout) => {
-                let later_ns = cursor.media_end_ns - cursor.stamp_ns;
-                PlayoutTime { at: playout.at.offset(later_ns), media_ns: cursor.media_end_ns, ..playout }
-            }
-            _ => playout,
+    /// Returns the turn of a packet with its playout time. If timestamps and lengths of this packet and the packet before
+    /// contradict each other, the two are joined.
+    #[inline]
+    pub(super) fn joined_turn(&mut self, decoder: usize, turn: PlayTurn) -> PlayTurn {
+        match &self.cursor {
+            Some(cursor) if cursor.media_end_ns != turn.playout.media_ns => self.join_odd_packet(decoder, turn),
+            _ => turn,
         }
     }
 
-    /// Cuts the end of the last sound if it reaches beyond the start of the next packet by a few samples. These come
-    /// from bytes behind the sound.
-    pub(super) fn cut_stray_tail(&mut self, decoder: usize, PlayTurn { playout, lost }: PlayTurn) {
-        let Some(mut cursor) = self.cursor.filter(|cursor| lost == 0 && cursor.precedes(decoder, playout)) else {
-            return;
-        };
-        let beyond_ns = cursor.media_end_ns - playout.media_ns;
-        if beyond_ns == 0 {
-            return;
-        }
+    /// Begins a packet at the end of the packet before if both have the same timestamp. Cuts the end of the last sound if
+    /// it reaches a few samples beyond the start of this packet. These samples come from bytes behind the sound.
+    #[cold]
+    fn join_odd_packet(&mut self, decoder: usize, turn: PlayTurn) -> PlayTurn {
+        let PlayTurn { playout, lost } = turn;
         let format = &self.decoders[decoder];
+        let Some(cursor) = self.cursor.as_mut().filter(|cursor| lost == 0 && cursor.precedes(decoder, playout)) else {
+            return turn;
+        };
+        let (end, beyond_ns) = (&mut self.end, cursor.media_end_ns - playout.media_ns);
+        if end.stamp_ns == playout.media_ns {
+            let playout = PlayoutTime { at: playout.at.offset(beyond_ns), media_ns: cursor.media_end_ns, ..playout };
+            return PlayTurn { playout, lost };
+        }
         let samples = (beyond_ns * i64::from(format.output.input_hz()) + 500_000_000).div_euclid(1_000_000_000);
-        let is_tail =
-            samples > 0 && beyond_ns < MAX_STRAY_NS && format.format.codec().is_some_and(Codec::has_no_frames);
-        if is_tail {
-            let bytes = cursor.size.bytes * samples as usize / cursor.size.samples.max(1);
-            let tail = StrayTail { bytes, of: cursor.size.bytes, is_usual: false };
-            let is_usual = cursor.stray.is_some_and(|before| before.bytes == bytes && before.of == tail.of);
-            cursor.stray = Some(StrayTail { is_usual, ..tail });
+        if samples > 0 && beyond_ns < MAX_STRAY_NS && format.format.codec().is_some_and(Codec::has_no_frames) {
+            let bytes = end.bytes * samples as usize / end.samples.max(1);
+            let is_usual = end.stray.is_some_and(|before| before.bytes == bytes && before.of == end.bytes);
+            end.stray = Some(StrayTail { bytes, of: end.bytes, is_usual });
             cursor.at = DecoderIndex(cursor.at.0 - samples);
             cursor.media_end_ns = playout.media_ns;
         } else if samples < 0 && -beyond_ns < MAX_STRAY_NS {
             // The cut bytes are missing now, so they were sound.
-            cursor.stray = None;
+            end.stray = None;
         }
-        self.cursor = Some(cursor);
+        turn
     }
 
     /// Returns the payload without the bytes behind the sound, if all payloads of this size have them.
@@ -78,8 +82,9 @@ impl StreamPlayer {
         playout: PlayoutTime,
         context: &mut PlayContext<'_>,
     ) -> &'a [u8] {
-        let tail = self.cursor.and_then(|cursor| cursor.stray);
-        let Some(tail) = tail.filter(|tail| tail.is_usual && tail.of == payload.len()) else { return payload };
+        let Some(tail) = self.end.stray.filter(|tail| tail.is_usual && tail.of == payload.len()) else {
+            return payload;
+        };
         *context.report.quirks.entry(PayloadQuirk::TrailingBytes).or_default() +=
             u64::from(context.is_inside(playout.at));
         &payload[..payload.len() - tail.bytes.min(payload.len())]

@@ -50,7 +50,7 @@ impl SequenceMark {
         let lag_grew_ns = self.at.nanos_since(newest.at).saturating_add(newest.media_ns - self.media_ns);
         let as_late = step > -MAX_MISORDER && u128::try_from(lag_grew_ns).is_ok_and(|ns| ns < MAX_LATENESS.as_nanos());
         let is_late = match self.order {
-            ArrivalOrder::Late(_) => true,
+            ArrivalOrder::Late => true,
             ArrivalOrder::Repeated => false,
             ArrivalOrder::Usual => self.track == newest.track || as_late,
         };

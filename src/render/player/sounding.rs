@@ -2,7 +2,7 @@
 //! adds concealment and comfort noise.
 
 use super::context::LossGap;
-use super::packet_ends::{DecodedSize, StrayTail};
+use super::packet_ends::PacketEnd;
 use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, StreamPlayer};
 use crate::codec::SilenceBehavior;
 use crate::render::mix_buffer::{SoundPrecedence, is_digital_silence, peak_of};
@@ -36,12 +36,6 @@ pub(super) struct PlayoutCursor {
     /// Position of the first sample after the written sound.
     pub(super) at: DecoderIndex,
     pub(super) media_end_ns: i64,
-    /// Media time that the timestamp of the last packet gives, ns.
-    pub(super) stamp_ns: i64,
-    /// Size of the last packet.
-    pub(super) size: DecodedSize,
-    /// Bytes behind the sound of the packets, as the timestamps show; `None` if there are none.
-    pub(super) stray: Option<StrayTail>,
     pub(super) segment: (usize, usize),
     pub(super) after: GapFill,
     /// Number of samples of concealment since the last decoded packet. A gap has at most [`CONCEAL_MS`] of concealment,
@@ -121,10 +115,9 @@ impl StreamPlayer {
         turn: PlayTurn,
         context: &mut PlayContext<'_>,
     ) -> PlayOutcome {
-        let (stamp_ns, lost) = (turn.playout.media_ns, turn.lost);
-        let playout = self.after_same_stamp(decoder, turn);
-        let turn = PlayTurn { playout, lost };
-        self.cut_stray_tail(decoder, turn);
+        let stamp_ns = turn.playout.media_ns;
+        let turn = self.joined_turn(decoder, turn);
+        let PlayTurn { playout, lost } = turn;
         let payload = self.without_stray_tail(payload, playout, context);
         let rate = self.decoders[decoder].output.input_hz();
         // The codec's own delay (look-ahead, filters) is not removed, because the listener heard the sound with this
@@ -151,7 +144,7 @@ impl StreamPlayer {
             *context.report.quirks.entry(quirk).or_default() += u64::from(context.is_inside(playout.at));
         }
         let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
-        let size = DecodedSize { bytes: payload.len(), samples: self.sound.len() };
+        self.end = PacketEnd { stamp_ns, bytes: payload.len(), samples: self.sound.len(), ..self.end };
         let at = continues.map_or(DecoderIndex(ideal.round() as i64), |cursor| cursor.at);
         if continues.is_some() {
             adjust_length(&mut self.sound, ideal - at.0 as f64);
@@ -171,9 +164,6 @@ impl StreamPlayer {
             decoder,
             at: end,
             media_end_ns: playout.media_ns + length_ns,
-            stamp_ns,
-            size,
-            stray: self.cursor.and_then(|cursor| cursor.stray),
             segment: playout.segment,
             after,
             concealed: 0,
