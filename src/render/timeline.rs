@@ -302,7 +302,11 @@ fn misfitting_pauses(bins: &[LagBin]) -> Vec<usize> {
     let mut starts = Vec::new();
     let mut before: Option<BinGroup> = None;
     let mut first = 0;
-    for spurt in bins.chunk_by(|bin, next| next.first_at - bin.last_at <= SPURT_PAUSE_NS) {
+    // Packets that arrive late without a step of the timestamps were delayed by the network. The sender made no pause.
+    let is_pause = |bin: &LagBin, next: &LagBin| {
+        (next.first_at - bin.last_at).min(next.first_media - bin.last_media) > SPURT_PAUSE_NS
+    };
+    for spurt in bins.chunk_by(|bin, next| !is_pause(bin, next)) {
         let group = BinGroup::of(spurt.iter());
         // Few packets, e.g. of comfort noise, do not show the lag of a talk spurt.
         if group.packets >= MIN_BIN_PACKETS {
