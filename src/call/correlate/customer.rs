@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use crate::call::call_path::{CallPath, called_number};
 use crate::call::correlate::Correlator;
-use crate::call::correlate::evidence::Evidence;
 use crate::call::correlate::question::LegQuestion;
 use crate::call::keys::CallKey;
 use crate::call::leg::Leg;
@@ -85,19 +84,6 @@ impl Dialler {
         let is_inside = [self.telephone, telephone].iter().all(|end| is_private(end.ip()) && !is_of_carrier(end.ip()));
         let [own, other] = [self.telephone, telephone].map(|end| behind_nat64(end).unwrap_or(end));
         is_same_domain && (own.same_host(other) || is_inside || are_in_one_network(own, other))
-    }
-}
-
-/// Returns the evidence for the only call of the new leg's customer. The host names in the callers' addresses (From) show
-/// the customers. Returns `None` if an address has no name, or if none or several names equal that of the new leg.
-pub(super) fn of_same_domain(question: &LegQuestion<'_>, evidence: &[Evidence]) -> Option<Evidence> {
-    let own = question.parties.caller_domain()?;
-    let domain_of = |e: &Evidence| question.correlator.table.leg(e.leg?)?.parties.caller_domain();
-    let domains: Vec<String> = evidence.iter().map(domain_of).collect::<Option<_>>()?;
-    let mut same = evidence.iter().zip(domains).filter(|(_, domain)| *domain == own);
-    match (same.next(), same.next()) {
-        (Some((only, _)), None) => Some(*only),
-        _ => None,
     }
 }
 

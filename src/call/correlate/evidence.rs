@@ -94,14 +94,6 @@ impl CallChoice {
         if self == Self::Nothing { other() } else { self }
     }
 
-    /// Chooses the call of the evidence that `only` returns, if the leg could belong to several calls.
-    pub(super) fn narrow(self, only: impl FnOnce(&[Evidence]) -> Option<Evidence>) -> Self {
-        match &self {
-            Self::Ambiguous(evidence) => only(evidence).map_or(self, Self::Join),
-            _ => self,
-        }
-    }
-
     /// Chooses the call that `preferred` returns, if the leg could belong to several calls. The other calls are stored
     /// as alternatives.
     pub(super) fn prefer(self, preferred: impl FnOnce(&[Evidence]) -> Option<Evidence>) -> Self {

@@ -1,7 +1,6 @@
 //! The lists of the correlation rules. One list has the rules about a new leg, in the order in which they are asked.
 //! The other list has the rules about a leg that already belongs to a call.
 
-use crate::call::correlate::customer::of_same_domain;
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::{LegMoment, OpenLeg};
 use crate::call::correlate::question::LegQuestion;
@@ -159,8 +158,7 @@ impl RuleStage {
         if self.scope == StageScope::Calls && question.is_recording_session() {
             return CallChoice::Nothing;
         }
-        let choice = CallChoice::between(self.rules.iter().flat_map(|rule| rule.evidence(question)).collect())
-            .narrow(|evidence| of_same_domain(question, evidence));
+        let choice = CallChoice::between(self.rules.iter().flat_map(|rule| rule.evidence(question)).collect());
         match &self.ties {
             Some(TieRule { name, prefer }) => {
                 choice.prefer(|evidence| Some(Evidence::about_call(*name, prefer(question, evidence)?)))

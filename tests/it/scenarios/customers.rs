@@ -153,55 +153,6 @@ fn a_code_in_another_domain_answers_no_ringing_call() {
     }
 }
 
-/// Both customers have an extension 201 that calls 202 at the same moment, and the PBX changes the bytes of the voices. Only
-/// the domains differ.
-#[test]
-fn equal_extensions_of_two_domains_are_told_apart() {
-    let mut scene = Scene::speaking();
-    let mut pbx = pbx();
-    let legs = [(NAT, 1), (OTHER_NAT, 2)].map(|(nat, voice)| {
-        let (mut from, mut to) = (phone("201", nat, 31_000, voice), phone("202", nat, 32_000, voice + 2));
-        [scene.leg(&mut from, &mut pbx, ["201", "202"]), scene.leg(&mut pbx, &mut to, ["201", "202"])]
-    });
-    let [[a, b], [c, d]] = legs;
-    for leg in [a, c, d, b] {
-        scene.invite(leg);
-    }
-    scene.wait(2_000);
-    for leg in [b, d, a, c] {
-        scene.answer(leg);
-    }
-    let voices = legs.map(|[one, two]| {
-        let [left, right] = [scene.get(one).voices[0], scene.get(two).voices[1]];
-        [(left, one, Side::Caller), (right, one, Side::Callee), (left, two, Side::Caller), (right, two, Side::Callee)]
-    });
-    scene.sound(&voices.concat(), 9_000);
-    scene.bye_all(&[a, b, c, d], Side::Caller);
-    let in_domain = |packet: &mut ScenePacket| {
-        let text = String::from_utf8_lossy(&packet.payload).into_owned();
-        let is_of = |legs: &[DialogId; 2]| {
-            legs.iter().any(|d| text.contains(&format!("Call-ID: {}\r\n", scene.get(*d).call_id)))
-        };
-        let Some(n) = legs.iter().position(is_of) else { return };
-        let lines = text.split("\r\n").map(|line| match line.split_once('@') {
-            Some((user, rest)) if line.starts_with("From:") || line.starts_with("To:") => {
-                let (_, tag) = rest.split_once('>').expect("an address");
-                format!("{user}@{}.example.com>{tag}", ["one", "two"][n])
-            }
-            _ => line.to_owned(),
-        });
-        packet.payload = lines.collect::<Vec<_>>().join("\r\n").into_bytes();
-    };
-    let mut packets = scene.packets();
-    packets.iter_mut().filter(|packet| packet.payload.first() != Some(&0x80)).for_each(in_domain);
-    let played = play_packets(&packets, scene.now(), Default::default());
-    assert_eq!(played.calls.len(), 2);
-    for [one, two] in legs {
-        let ids = call_of(&played, &scene, one).record.legs.iter().map(|leg| leg.sip_call_id.clone());
-        assert_eq!(ids.collect::<Vec<_>>(), [one, two].map(|leg| scene.get(leg).call_id.clone()));
-    }
-}
-
 /// The telephone of 201 is at home, so its address says nothing. Only the voices show which call it picked up.
 #[test]
 fn voices_show_which_call_a_telephone_at_home_picked_up() {
