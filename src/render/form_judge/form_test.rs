@@ -44,15 +44,22 @@ impl FormTest {
     }
 
     /// Returns the number of bytes by which a payload is longer than `ticks` of the RTP clock last. Returns `None` if
-    /// it is shorter, or if its length has nothing to do with its duration.
+    /// it is shorter, or if its length has nothing to do with its duration. A payload of whole iLBC frames has no
+    /// surplus, whatever its timestamps say. A frame of G.729 is as long as the usual tag of SRTP, so there they decide.
     pub(super) fn surplus(self, bytes: u32, ticks: u32) -> Option<u32> {
+        if ticks == 0 {
+            return None;
+        }
         let frames = |frame_ticks: u32| ticks.is_multiple_of(frame_ticks).then_some(ticks / frame_ticks);
         match self {
             Self::BitsPerTick(bits) => bytes.checked_sub(ticks.checked_mul(bits)? / 8),
             Self::FirstBits => None,
-            Self::FixedBits(codec) => FRAMES
-                .iter()
-                .filter(|frame| frame.codec == codec)
+            Self::FixedBits(Codec::Ilbc)
+                if ILBC_FRAME_BYTES.iter().any(|frame| bytes.is_multiple_of(*frame as u32)) =>
+            {
+                Some(0)
+            }
+            Self::FixedBits(codec) => frames_of(codec)
                 .filter_map(|frame| bytes.checked_sub(frames(frame.ticks)?.checked_mul(frame.bytes as u32)?))
                 .min(),
         }
@@ -67,8 +74,12 @@ struct FrameSize {
     bytes: usize,
 }
 
+fn frames_of(codec: Codec) -> impl Iterator<Item = &'static FrameSize> {
+    FRAMES.iter().filter(move |frame| frame.codec == codec)
+}
+
 /// The sizes of the frames that have fixed bits.
-const FRAMES: [FrameSize; 3] = [
+static FRAMES: [FrameSize; 3] = [
     FrameSize { codec: Codec::G729, ticks: 80, bytes: G729_FRAME_BYTES },
     FrameSize { codec: Codec::Ilbc, ticks: 160, bytes: ILBC_FRAME_BYTES[0] },
     FrameSize { codec: Codec::Ilbc, ticks: 240, bytes: ILBC_FRAME_BYTES[1] },

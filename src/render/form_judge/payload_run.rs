@@ -126,7 +126,7 @@ impl PayloadRun {
             (FormTest::FirstBits, PayloadForm::Encrypted) => deviation(&self.counts) < MAX_EVEN_FIRST_BITS,
             (FormTest::FirstBits, PayloadForm::Unencrypted) => deviation(&self.counts) > MIN_FEW_FIRST_BITS,
             (FormTest::FixedBits(_), form) => match (form, self.counts.as_slice()) {
-                (PayloadForm::Encrypted, [without, with]) => *without * 4 >= *with,
+                (PayloadForm::Encrypted, [without, with]) => *without > 0 && *without * 4 >= *with,
                 (PayloadForm::Unencrypted, [without, with]) => *without * 19 <= *with,
                 _ => false,
             },

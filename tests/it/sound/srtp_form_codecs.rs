@@ -124,3 +124,23 @@ fn plain_payloads_of_other_codecs_are_heard_despite_announced_keys() {
         assert!(packets_of(&recorded, ProblemKind::SentUnencrypted) > Some(80), "{}", codec.fixture);
     }
 }
+
+#[test]
+fn plain_voice_with_wrong_timestamps_is_not_taken_for_encrypted() {
+    // Timestamps that never change, two packets with each timestamp, and those of shorter frames.
+    let changes: [fn(u32) -> u32; 3] = [|_| 160, |time| time / 320 * 320, |time| time / 240 * 160];
+    for (fixture, codec) in [("g729", "G729/8000"), ("ilbc_30", "iLBC/8000")] {
+        for change in changes {
+            let voice =
+                CodedVoice { ptime_ms: if fixture == "ilbc_30" { 30 } else { 20 }, ..CodedVoice::new(fixture, codec) };
+            let call = voice.call(["", ""], |wire, _| {
+                for datagram in wire.packets.iter_mut().filter(|datagram| datagram.payload.first() == Some(&0x80)) {
+                    let time = u32::from_be_bytes(datagram.payload[4..8].try_into().unwrap());
+                    datagram.payload[4..8].copy_from_slice(&change(time).to_be_bytes());
+                }
+            });
+            assert_ne!(call.record.verdict, Some(CallVerdict::Encrypted), "{codec}: {:?}", call.record.verdict_reason);
+            assert_eq!(call.record.verdict, Some(CallVerdict::BothSides), "{codec}: {:?}", call.record.verdict_reason);
+        }
+    }
+}
