@@ -194,8 +194,10 @@ impl StreamStats {
         let ahead = sequence.wrapping_sub(self.run.highest_sequence());
         let is_leap = ahead >= MAX_MISORDER && self.is_leap(packet, ahead);
         if ahead != 0 && ahead < MAX_DROPOUT && !is_leap {
-            if ahead == 1 {
-                self.step = time.0.wrapping_sub(self.highest_time.0);
+            let step = time.0.wrapping_sub(self.highest_time.0);
+            // A larger step spans a pause of the sender.
+            if ahead == 1 && step > 0 && (self.step == 0 || step < self.step) {
+                self.step = step;
             }
             self.advance(u64::from(ahead), time);
             return PacketArrival::InOrder;
