@@ -278,8 +278,9 @@ impl LegSignature<'_> {
         !may_be_replaced && both_named && !self.has_caller_of(older)
     }
 
-    /// Returns whether two legs name the same caller. If a leg names two numbers of its caller, one of them is enough,
-    /// because a PBX may pass on only one.
+    /// Returns whether two legs name the same caller. If one leg names two numbers of its caller, one of them is enough,
+    /// because a PBX may pass on only one. If both legs name two numbers, both must agree: callers of one company may
+    /// show the same number.
     pub(crate) fn has_caller_of(&self, other: &LegSignature<'_>) -> bool {
         self.common_caller_numbers(other).next().is_some()
     }
@@ -291,8 +292,11 @@ impl LegSignature<'_> {
 
     fn common_caller_numbers(&self, other: &LegSignature<'_>) -> impl Iterator<Item = &str> {
         let others = [other.from, other.second_from];
-        let is_common = move |own: &&str| others.iter().any(|number| same_number(Some(own), *number));
-        [self.from, self.second_from].into_iter().flatten().filter(is_common)
+        let is_common = |own: &&str| others.iter().any(|number| same_number(Some(own), *number));
+        let common = [self.from, self.second_from].map(|number| number.filter(is_common));
+        let both_name_two = self.second_from.is_some() && other.second_from.is_some();
+        let is_enough = !both_name_two || common.iter().all(Option::is_some);
+        common.into_iter().flatten().filter(move |_| is_enough)
     }
 
     /// Returns whether the PBX may have sent this new leg to try another trunk after the older leg. The PBX received

@@ -116,6 +116,12 @@ impl Dialog {
         }
     }
 
+    /// Forgets the INVITE with the Via branch of a message. If no INVITE has it, forgets the newest one.
+    pub(super) fn forget_branch(&mut self, message: &SipMessage<'_>) {
+        let [newest, older] = self.ids.branches;
+        self.ids.branches = [if branch_hash(message) == older { newest } else { older }, None];
+    }
+
     /// Returns the side that sent a request. For a response, returns the side that sent the answered request.
     pub(crate) fn requester(&self, message: &SipMessage<'_>) -> Side {
         let from = message.from();

@@ -406,10 +406,11 @@ impl Dialog {
         let Some(cseq) = message.cseq() else { return };
         match cseq.method {
             SipMethod::Invite if requester == Side::Caller && self.is_first_invite(cseq.number) => {
-                self.ids.invite_cseq = self.ids.invite_cseq.max(cseq.number);
-                if self.ids.branches[0].is_none() {
+                // The INVITE of this response may be captured later, or not at all.
+                if self.ids.branches[0].is_none() || cseq.number > self.ids.invite_cseq {
                     self.note_branch(message);
                 }
+                self.ids.invite_cseq = self.ids.invite_cseq.max(cseq.number);
                 // A rejection of an INVITE that a newer one has replaced ends nothing.
                 let is_replaced = cseq.number < self.ids.invite_cseq && self.state == DialogState::Inviting;
                 if status < 300 || !is_replaced {
@@ -519,7 +520,11 @@ impl Dialog {
     }
 
     fn handle_rejection(&mut self, at: Timestamp, message: &SipMessage<'_>, status: u16) {
-        if self.answered.is_some() || self.is_of_merged_request(status) {
+        if self.answered.is_some() {
+            return;
+        }
+        if self.is_of_merged_request(status) {
+            self.forget_branch(message);
             return;
         }
         self.status = Some(status);

@@ -39,7 +39,8 @@ pub(super) struct RegisteredUsers {
 impl RegisteredUsers {
     /// Adds a user, or replaces the hosts of a known user.
     pub(super) fn insert(&mut self, user: &str, registration: UserRegistration) {
-        if self.users.len() >= MAX_LEARNED || user.len() > MAX_NUMBER_CHARS {
+        let is_full = self.users.len() >= MAX_LEARNED && !self.users.contains_key(user);
+        if is_full || user.len() > MAX_NUMBER_CHARS {
             return;
         }
         let UserRegistration { registrant, registrar } = registration;
@@ -47,6 +48,9 @@ impl RegisteredUsers {
         // A telephone may move to another host, and a mirror may show a REGISTER before and behind a NAT. So a further
         // host of the same user does not count.
         let is_moved = before.is_some_and(|before| before.registrar == registrar);
+        if self.registrars.len() >= MAX_LEARNED && !self.registrars.contains_key(&registrar) {
+            return;
+        }
         let known = self.registrars.entry(registrar).or_insert(Registrants::One(registrant));
         if *known != Registrants::One(registrant) && !is_moved {
             *known = Registrants::Several;
