@@ -1,8 +1,8 @@
 //! The users for which a successful REGISTER was captured, and the hosts at which they registered.
 //!
 //! A PBX registers the number of a trunk with its provider, and a telephone registers its extension with a PBX. A
-//! single REGISTER does not show which of the two it is. But a provider accepts the REGISTERs of one PBX of the site,
-//! while a PBX accepts those of many telephones.
+//! single REGISTER does not show which of the two it is. But a provider usually accepts the REGISTERs of one host of the
+//! site, while a PBX accepts those of many telephones.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
