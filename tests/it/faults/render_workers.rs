@@ -336,7 +336,7 @@ fn replies_about(spool: &Path, recordings: &Path, leg: &Path) -> Vec<serde_json:
     let (id, answered_at, ended_at) = (String::from("a"), Some(at(0)), Some(at(8)));
     let record = CallRecord { id, answered_at, ended_at, ..CallRecord::default() };
     let request = serde_json::json!({
-        "record": record, "wall_offset_ns": 0, "parts": null,
+        "record": record, "wall_offset_ns": 0, "parts": null, "is_whole": false,
         "legs": [{ "id": 1, "name": "leg", "index": 0, "same_sides": true, "path": leg }],
     });
     let mut command = Command::new(env!("CARGO_BIN_EXE_callspan"));

@@ -490,6 +490,6 @@ fn a_service_of_root_keeps_only_the_capabilities_that_it_needs() {
     assert_eq!(service.stop().0, Some(0));
 }
 
-/// The capabilities that the service needs, as a bit mask: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER
-/// and CAP_NET_RAW (linux/capability.h).
-const NEEDED: u64 = 0b1111 | 1 << 13;
+/// The capabilities that the service needs, as a bit mask: CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER,
+/// CAP_NET_RAW and CAP_SYS_NICE (linux/capability.h).
+const NEEDED: u64 = 0b1111 | 1 << 13 | 1 << 23;
