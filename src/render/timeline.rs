@@ -61,6 +61,8 @@ struct LagBins {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct LagTimeline {
     segments: Vec<TimelineSegment>,
+    /// The segments that do not begin at misfitting pauses, if `segments` do; they show the drift of the sender's clock.
+    unsplit: Vec<TimelineSegment>,
 }
 
 /// A run of consecutive packets of a track, i.e. of packets with about the same lag. Their lags (arrival minus media
@@ -212,17 +214,20 @@ impl LagTrack {
         let has_all_spurts = self.spurts.bins.len() < MAX_SPURT_BINS;
         let spurts = if has_all_spurts { without_early_packets(&self.spurts.bins) } else { Vec::new() };
         let starts = misfitting_pauses(&spurts);
-        let bins = if starts.is_empty() { without_early_packets(&self.whole.bins) } else { spurts };
-        LagTimeline {
-            segments: segments(&bins, &starts)
-                .into_iter()
-                .map(|bins| TimelineSegment {
-                    first_index: bins.first().map_or(0, |b| b.first_index),
-                    knots: knots(bins),
-                })
-                .collect(),
+        let whole = timeline_segments(&without_early_packets(&self.whole.bins), &[]);
+        if starts.is_empty() {
+            return LagTimeline { segments: whole, unsplit: Vec::new() };
         }
+        LagTimeline { segments: timeline_segments(&spurts, &starts), unsplit: whole }
     }
+}
+
+fn timeline_segments(bins: &[LagBin], starts: &[usize]) -> Vec<TimelineSegment> {
+    let of_bins = |bins: &[LagBin]| TimelineSegment {
+        first_index: bins.first().map_or(0, |b| b.first_index),
+        knots: knots(bins),
+    };
+    segments(bins, starts).into_iter().map(of_bins).collect()
 }
 
 /// Returns the bins without the packets that left their sender much earlier than all others of their bin.
@@ -257,7 +262,8 @@ impl LagTimeline {
             (Some(first), Some(last)) => last.0 - first.0,
             _ => 0,
         };
-        self.segments.iter().max_by_key(|segment| span(segment)).map(|segment| segment.knots.as_slice())
+        let segments = if self.unsplit.is_empty() { &self.segments } else { &self.unsplit };
+        segments.iter().max_by_key(|segment| span(segment)).map(|segment| segment.knots.as_slice())
     }
 }
 
