@@ -84,7 +84,8 @@ pub(crate) fn drop_unneeded_capabilities() {
 
 /// Gives the calling thread, which captures, precedence over the other threads and programs of the machine. The kernel
 /// discards frames that nobody takes from its ring buffer in time. On Linux, a nice value belongs to a thread, and
-/// threads that this thread starts later inherit it.
+/// threads that this thread starts later inherit it. The systemd unit refuses the call, but gives the whole service
+/// precedence (`Nice=`).
 pub(crate) fn prefer_capture() {
     if getpriority_process(None).is_ok_and(|niceness| niceness > CAPTURE_NICENESS)
         && let Err(error) = setpriority_process(None, CAPTURE_NICENESS)
@@ -119,8 +120,7 @@ fn restrict_calls() -> anyhow::Result<()> {
 }
 
 /// The capabilities that the service needs. It opens packet sockets, even later, when a network interface comes back.
-/// If root runs the service, its capture thread raises its priority, and it reads and writes files of other users. Under
-/// systemd, the limit of the unit allows the higher priority (`LimitNICE=`).
+/// If root runs the service, its capture thread raises its priority, and it reads and writes files of other users.
 const NEEDED: CapabilitySet = CapabilitySet::NET_RAW
     .union(CapabilitySet::SYS_NICE)
     .union(CapabilitySet::CHOWN)
