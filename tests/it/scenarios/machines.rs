@@ -398,16 +398,21 @@ fn two_devices_of_one_extension_behind_a_proxy_are_one_call() {
     scene.invite(a);
     scene.invite(desk);
     scene.invite(mobile);
+    answer_on_mobile(&mut scene, a, [desk, mobile]);
+    let played = play(&scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+    assert_eq!(joined_by(record)[2], Some(CorrelationRule::AnotherDevice));
+}
+
+/// The second of two ringing devices answers after two seconds, and talks for two.
+fn answer_on_mobile(scene: &mut Scene, a: DialogId, [desk, mobile]: [DialogId; 2]) {
     scene.wait(2_000);
     scene.answer(mobile);
     scene.answer(a);
     scene.cancel(desk);
     scene.wait(2_000);
     scene.bye_all(&[a, mobile], Side::Caller);
-    let played = play(&scene);
-    let record = &played.only().record;
-    assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
-    assert_eq!(joined_by(record)[2], Some(CorrelationRule::AnotherDevice));
 }
 
 /// Plays a call to two devices of 200 whose Request-URIs are equal. Each INVITE has a Route header with the flow of its
@@ -423,12 +428,7 @@ fn two_devices_by_route(flows: [&str; 2]) -> PlayedScene {
     }
     let [desk, mobile] = devices;
     [a, desk, mobile].iter().for_each(|leg| scene.invite(*leg));
-    scene.wait(2_000);
-    scene.answer(mobile);
-    scene.answer(a);
-    scene.cancel(desk);
-    scene.wait(2_000);
-    scene.bye_all(&[a, mobile], Side::Caller);
+    answer_on_mobile(&mut scene, a, [desk, mobile]);
     play(&scene)
 }
 

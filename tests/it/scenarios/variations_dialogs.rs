@@ -72,6 +72,13 @@ fn outbound(scene: &mut Scene, to: &str) -> DialogId {
     scene.leg(&mut e200, &mut trunk, ["200", to])
 }
 
+/// Sets the number that the next INVITE calls.
+fn dial(scene: &mut Scene, call: DialogId, number: &str) {
+    let dialog = scene.at(call);
+    number.clone_into(&mut dialog.users[1]);
+    number.clone_into(&mut dialog.request_user);
+}
+
 fn wanted_outbound(to: &str) -> Wanted {
     Wanted::answered(CallDirection::Outbound, ["200", to, "200"], [2, 1])
 }
@@ -88,9 +95,7 @@ fn tried_again(seed: u64) -> Option<String> {
     let first = scene.get(call).clone();
     for n in 0..tries {
         let dialled = if overlap { &OUTSIDE[..OUTSIDE.len() - tries + n] } else { OUTSIDE };
-        let dialog = scene.at(call);
-        dialog.users[1] = dialled.to_owned();
-        dialog.request_user = dialled.to_owned();
+        dial(&mut scene, call, dialled);
         scene.invite(call);
         scene.refuse(call, status, &[]);
         scene.wait(i64::from(rng.u16(0..2_500)));
@@ -103,9 +108,7 @@ fn tried_again(seed: u64) -> Option<String> {
         }
         dialog.tags[1] = format!("other{n}");
     }
-    let dialog = scene.at(call);
-    dialog.users[1] = OUTSIDE.to_owned();
-    dialog.request_user = OUTSIDE.to_owned();
+    dial(&mut scene, call, OUTSIDE);
     scene.invite(call);
     if rng.bool() {
         scene.ring(call);
@@ -138,9 +141,7 @@ fn tried_again_through_a_pbx(seed: u64) -> Option<String> {
     let mut refused = Vec::new();
     for n in 0..tries {
         let dialled = if overlap { &OUTSIDE[..OUTSIDE.len() - tries + n] } else { OUTSIDE };
-        let dialog = scene.at(call);
-        dialog.users[1] = dialled.to_owned();
-        dialog.request_user = dialled.to_owned();
+        dial(&mut scene, call, dialled);
         scene.invite(call);
         refused.push(scene.get(call).clone());
         if !hurries {
@@ -150,9 +151,7 @@ fn tried_again_through_a_pbx(seed: u64) -> Option<String> {
         scene.wait(i64::from(if status == 404 { rng.u16(0..1_500) } else { rng.u16(0..6_000) }));
         scene.at(call).tags[1] = format!("other{n}");
     }
-    let dialog = scene.at(call);
-    dialog.users[1] = OUTSIDE.to_owned();
-    dialog.request_user = OUTSIDE.to_owned();
+    dial(&mut scene, call, OUTSIDE);
     scene.invite(call);
     if hurries {
         let last = scene.get(call).clone();
