@@ -132,7 +132,17 @@ pub(crate) enum MatchStrength {
     BothNumbers,
 }
 
-impl LegSignature<'_> {
+impl<'a> LegSignature<'a> {
+    /// Returns the numbers of both parties: one or two of the caller, and the called number.
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        self.caller_numbers().chain(self.to)
+    }
+
+    /// Returns the numbers that the INVITE names for its caller: none, one or two.
+    pub(crate) fn caller_numbers(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        [self.from, self.second_from].into_iter().flatten()
+    }
+
     /// Returns how well this new leg matches an older leg that may have caused it. For a match, the receiver of the
     /// older leg must have sent the new leg. If another machine sent it, or if the new leg is a separate call to the
     /// same address, returns [`MatchStrength::None`].
@@ -566,6 +576,14 @@ impl CorrelationIndex {
         self.legs.get(&nameless_key(host)).map_or(&[], Vec::as_slice)
     }
 
+    /// Returns the legs with one of these numbers as caller or called number. Each leg is returned once.
+    pub(crate) fn legs_with_any<'n>(&self, numbers: impl Iterator<Item = &'n str>) -> Vec<LegKey> {
+        let mut legs: Vec<LegKey> = numbers.flat_map(|number| self.legs_with(number)).copied().collect();
+        legs.sort_unstable();
+        legs.dedup();
+        legs
+    }
+
     /// Returns the number of different keys in the index.
     pub(crate) fn len(&self) -> usize {
         self.legs.len()
@@ -575,8 +593,7 @@ impl CorrelationIndex {
 /// Returns the index keys (hashes) of a leg.
 fn keys_of_leg(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> {
     let mut index_keys = index_keys(keys, signature);
-    let numbers = [signature.from, signature.second_from, signature.to];
-    index_keys.extend(numbers.into_iter().flatten().map(anywhere_key));
+    index_keys.extend(signature.numbers().map(anywhere_key));
     // A PBX may send an extension's emergency call on with another number, and its leg must find this leg.
     for short in signature.to.filter(|_| signature.from_extension).into_iter().flat_map(short_numbers_of) {
         index_keys.extend([anywhere_key(short), number_key(signature.hop.1, short)]);
@@ -594,7 +611,7 @@ fn index_keys(keys: &CorrelationKeys, signature: &LegSignature<'_>) -> Vec<u64> 
     out.extend(keys.correlation.iter().map(|(n, value)| hash(&(*n, value))));
     out.extend(keys.sessions.iter().map(hash));
     for host in [signature.hop.0, signature.hop.1] {
-        for number in [signature.from, signature.second_from, signature.to, signature.diverted].into_iter().flatten() {
+        for number in signature.numbers().chain(signature.diverted) {
             out.push(number_key(host, number));
         }
     }

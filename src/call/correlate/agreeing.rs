@@ -170,12 +170,7 @@ impl Correlator<'_> {
     }
 
     fn agreeing_legs<'a>(&'a self, signature: &'a LegSignature<'a>) -> impl Iterator<Item = AgreeingLeg<'a>> {
-        let numbers = [signature.from, signature.second_from, signature.to].into_iter().flatten();
-        let mut slots: Vec<LegKey> =
-            numbers.flat_map(|number| self.table.correlation().legs_with(number)).copied().collect();
-        slots.sort_unstable();
-        slots.dedup();
-        slots.into_iter().filter_map(move |slot| {
+        self.table.correlation().legs_with_any(signature.numbers()).into_iter().filter_map(move |slot| {
             let leg = self.table.leg(slot).filter(|leg| leg.lived_at(signature.at))?;
             let orders = self.agreement(leg, signature).into_iter().flatten();
             let mut found = orders.map(|(order, strength)| AgreeingLeg { slot, leg, order, strength });

@@ -72,7 +72,7 @@ impl Correlator<'_> {
                 && (same_number(leg.parties.to.as_deref(), new.to) || called_by_cause())
                 && self.may_gain(leg.call(), 1)
         };
-        let legs = self.table.correlation().legs_with(new.from?).iter().copied();
+        let legs = self.table.correlation().legs_with_any(new.caller_numbers()).into_iter();
         let mut found = legs.filter(|key| self.table.leg(*key).is_some_and(is_caused));
         found.next().filter(|_| found.next().is_none())
     }

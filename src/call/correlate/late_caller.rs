@@ -13,14 +13,10 @@ impl Correlator<'_> {
     /// leg `slot`.
     pub(crate) fn telephones_of_late_caller(&self, slot: LegKey) -> Vec<Command> {
         let Some(caller) = self.table.leg(slot) else { return Vec::new() };
-        let numbers = [&caller.parties.from, &caller.parties.to].into_iter().flatten();
-        let legs = numbers.flat_map(|number| self.table.correlation().legs_with(number));
+        let legs = self.table.correlation().legs_with_any(caller.signature().numbers());
         let is_rung = |leg: &&Leg| leg.call() != caller.call() && self.may_ring_for(caller, leg);
-        let mut rung: Vec<LegKey> =
-            legs.copied().filter(|key| self.table.leg(*key).as_ref().is_some_and(is_rung)).collect();
-        rung.sort_unstable();
-        rung.dedup();
-        rung.into_iter().map(|leg| Command::AddAlternative { leg, call: caller.call() }).collect()
+        let rung = legs.into_iter().filter(|key| self.table.leg(*key).as_ref().is_some_and(is_rung));
+        rung.map(|leg| Command::AddAlternative { leg, call: caller.call() }).collect()
     }
 
     /// Returns whether the PBX may have sent `leg` for this caller, although `leg` was captured a moment before and has

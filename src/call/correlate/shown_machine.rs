@@ -42,12 +42,8 @@ impl<'a> LegQuestion<'a> {
     /// Returns the legs anywhere that have a number in common with the new leg.
     fn legs_of_same_numbers(&self) -> Vec<(LegKey, &'a Leg)> {
         let table = self.correlator.table;
-        let numbers = [self.signature.from, self.signature.to].into_iter().flatten();
-        let numbers = numbers.filter(|number| has_digits(Some(number)));
-        let mut keys: Vec<LegKey> = numbers.flat_map(|number| table.correlation().legs_with(number)).copied().collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys.into_iter().filter_map(|key| Some((key, table.leg(key)?))).collect()
+        let numbers = self.signature.numbers().filter(|number| has_digits(Some(number)));
+        table.correlation().legs_with_any(numbers).into_iter().filter_map(|key| Some((key, table.leg(key)?))).collect()
     }
 
     /// Returns the address at which callers reach the sender of the new leg, as one of their calls has shown. Returns

@@ -234,13 +234,16 @@ fn a_telephone_of_two_callers_in_a_queue_serves_neither_for_certain() {
 /// then. The PBX has one address or two.
 #[test]
 fn a_telephone_captured_before_its_caller_goes_to_the_caller_it_answers() {
-    for lan in [9, 99] {
+    // The provider may assert another number of the caller than the PBX passes on.
+    let asserted = "P-Asserted-Identity: <sip:+74951112222@provider.example>";
+    for (lan, header) in [(9, None), (99, None), (9, Some(asserted)), (99, Some(asserted))] {
         let mut office = Office::new();
         let mut lan = ScenePhone { next_port: 20_000, ..ScenePhone::new(DID, lan) };
         let (a, c) = (office.inbound(), office.inbound());
         let b = office.scene.leg(&mut lan, &mut office.e200, [OUTSIDE, "200"]);
         let d = office.scene.leg(&mut lan, &mut office.e201, [OUTSIDE, "201"]);
         let scene = &mut office.scene;
+        scene.at(c).headers.extend(header.map(str::to_owned));
         scene.invite(a);
         scene.invite(b);
         scene.wait(60);

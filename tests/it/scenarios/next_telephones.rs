@@ -45,6 +45,22 @@ fn the_next_telephone_behind_two_addresses_belongs_to_the_waiting_caller() {
     }
 }
 
+/// The PBX names two numbers of the caller to the next telephone, and the provider named only one.
+#[test]
+fn the_next_telephone_is_found_by_the_second_number_of_its_caller() {
+    let mut site = TwoAddresses::new();
+    let (a, b, c) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE), site.rings_201(OUTSIDE));
+    site.scene.at(c).headers.push(String::from("P-Asserted-Identity: <sip:+74951112222@pbx>"));
+    site.scene.ring_through(a, b);
+    site.scene.wait(5_000);
+    site.scene.cancel(b);
+    let [talks, ended] = take(&mut site.scene, a, c);
+    let played = play(&site.scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, Some("201"), CallOutcome::Answered));
+    hears(played.only(), (1, 3), talks, ended);
+}
+
 #[test]
 fn a_device_woken_behind_two_addresses_belongs_to_the_waiting_caller() {
     let mut site = TwoAddresses::new();
