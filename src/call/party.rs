@@ -71,7 +71,8 @@ impl LegParties {
         // allowed to contain the number, if the configuration names this header as a source.
         let is_source = numbers.from_number.iter().any(is_asserted);
         let asserted = || header_number(message, ASSERTED, plan).filter(|_| is_source);
-        let named = if withheld { hidden().or_else(asserted) } else { first(&numbers.from_number) };
+        let shown = || callers_number(&numbers.from_number, message, (&caller, &callee), plan);
+        let named = if withheld { hidden().or_else(asserted) } else { shown() };
         let privacy = match (withheld, &named) {
             (false, _) => CallerPrivacy::Shown,
             (true, Some(_)) => CallerPrivacy::Named,
@@ -257,12 +258,31 @@ fn number_at(
     plan.normalise(&user).map(|n| text(&n))
 }
 
+/// Returns the caller's number: that of the first source. But a header may name the account of a trunk or the user of a
+/// domain. Such a word, unless it is an extension, yields to a number in a later source.
+fn callers_number(
+    sources: &[NumberSource],
+    message: &SipMessage<'_>,
+    parties: (&Option<NameAddr>, &Option<NameAddr>),
+    plan: &NumberPlan,
+) -> Option<String> {
+    let mut found = sources.iter().filter_map(|s| Some((s, number_at(s, message, parties, plan)?)));
+    let (source, first) = found.next()?;
+    let is_word = matches!(source, NumberSource::Header(_)) && !is_number(&first) && !plan.is_extension(&first);
+    let number = found.map(|(_, number)| number).find(|number| is_word && is_number(number));
+    Some(number.unwrap_or(first))
+}
+
+/// Returns whether the user part of a URI has only the characters of a telephone number.
+fn is_number(user: &str) -> bool {
+    user.bytes().all(|b| b.is_ascii_digit() || b"+*#-.() ".contains(&b))
+}
+
 /// Returns the first value of a header that is a telephone number. P-Asserted-Identity may contain a SIP URI and a tel
 /// URI (RFC 3325 section 9.1).
 fn header_number(message: &SipMessage<'_>, name: &str, plan: &NumberPlan) -> Option<String> {
     let users = message.addresses(name).into_iter().filter_map(|address| global_user(&address.uri));
-    let is_number = |user: &String| user.bytes().all(|b| b.is_ascii_digit() || b"+*#-.() ".contains(&b));
-    users.filter(is_number).find(|user| plan.normalise(user).is_some())
+    users.filter(|user| is_number(user)).find(|user| plan.normalise(user).is_some())
 }
 
 /// Returns the first extension in the values of a header that name the caller.

@@ -23,6 +23,9 @@ fn office() -> Office {
     office
 }
 
+/// Account of the trunk, which a provider may assert in place of the caller's number.
+const ACCOUNT: &str = "trunk77";
+
 /// Adds the leg of an outside caller with the number `shown`, and a header that names another number.
 fn inbound_of(office: &mut Office, shown: &str, header: &str) -> DialogId {
     let a = office.scene.leg(&mut office.outside, &mut office.pbx, [shown, DID]);
@@ -63,6 +66,55 @@ fn a_caller_with_two_numbers_is_one_caller() {
             assert_eq!(facts(&played), want, "{header}, passes on {passed_on} from host {sends_from}");
         }
     }
+}
+
+/// The provider asserts a word, e.g. the account of the trunk. The caller's number is in `From`.
+#[test]
+fn a_word_in_an_identity_header_yields_to_the_number_in_from() {
+    for word in [ACCOUNT, "office"] {
+        for header in [asserts(word), format!("Remote-Party-ID: <sip:{word}@provider.example>;party=calling")] {
+            for sends_from in [9, 99] {
+                let mut office = office();
+                let a = inbound_of(&mut office, OUTSIDE, &header);
+                let mut inside = ScenePhone::new(DID, sends_from);
+                let b = office.scene.leg(&mut inside, &mut office.e200, [OUTSIDE, "200"]);
+                office.scene.connect_through(a, b, 1_000);
+                office.scene.bridge(a, b, 400);
+                office.scene.bye_all(&[a, b], Side::Caller);
+                let want = [(CallDirection::Inbound, OUTSIDE, "200", 2)];
+                assert_eq!(facts(&play(&office.scene)), want, "{header} from host {sends_from}");
+            }
+        }
+    }
+}
+
+/// Without a number, the word is the caller. An extension may be a word.
+#[test]
+fn a_word_in_an_identity_header_stays_without_a_number() {
+    let mut office = office();
+    let a = inbound_of(&mut office, "reception", &asserts(ACCOUNT));
+    office.scene.connect(a);
+    office.scene.bye(a, Side::Caller);
+    assert_eq!(facts(&play(&office.scene)), [(CallDirection::Inbound, ACCOUNT, "", 1)]);
+    let mut office = Office::new();
+    office.scene.register(&ScenePhone::new("ivan", 2), &office.pbx);
+    let a = office.scene.leg(&mut ScenePhone::new("", 2), &mut office.pbx, ["55", OUTSIDE]);
+    office.scene.at(a).headers.push(asserts("ivan"));
+    office.scene.connect(a);
+    office.scene.bye(a, Side::Caller);
+    assert_eq!(facts(&play(&office.scene)), [(CallDirection::Outbound, "ivan", "ivan", 1)]);
+}
+
+/// The account of the trunk is the same for two callers, whose numbers the PBX passes on.
+#[test]
+fn two_callers_over_one_account_are_two_callers() {
+    let mut office = office();
+    let a = inbound_of(&mut office, OUTSIDE, &asserts(ACCOUNT));
+    let c = inbound_of(&mut office, COLLEAGUE, &asserts(ACCOUNT));
+    let d = office.scene.leg(&mut office.pbx, &mut office.e201, [COLLEAGUE, "201"]);
+    let b = office.rings_200();
+    answer_in_turn(&mut office, [[a, b], [c, d]]);
+    assert_own_legs(&office, [[a, b], [c, d]]);
 }
 
 /// Two callers have one company number, and the PBX passes on the numbers that they show.
