@@ -303,7 +303,10 @@ impl Correlator<'_> {
             return MomentComparison::Open;
         };
         let own = leg.call();
-        let mut causes: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
+        // A provider may fork the call to several addresses of the PBX. Then any of these legs may be the answered one.
+        let arrives: Vec<&Leg> = self.caller_legs(own, leg.machines().0).filter(|l| l.id != leg.id).collect();
+        let is_fork = |l: &&Leg| arrives.iter().any(|arriving| arriving.is_branch_of(l));
+        let mut causes: Vec<&Leg> = self.table.party_legs_of(own).filter(|l| l.id != leg.id && is_fork(l)).collect();
         // If no leg of the call caused this leg, it is the caller's leg, which was captured late. So it is compared
         // with the legs that it caused.
         let is_cause = causes.is_empty();

@@ -77,6 +77,38 @@ fn an_inbound_call_through_two_addresses_is_one_call() {
     hears(played.only(), (1, 2), talks, ended);
 }
 
+/// The provider forks the call to two WAN addresses of the PBX, and cancels one branch after the answer of the other.
+#[test]
+fn a_call_that_is_forked_to_two_addresses_keeps_its_telephone() {
+    for answered_first in [true, false] {
+        let mut site = TwoAddresses::new();
+        let a = site.inbound(OUTSIDE);
+        let other = site.scene.leg(&mut site.outside, &mut ScenePhone::new(DID, 8), [OUTSIDE, DID]);
+        let (call_id, tag) = (site.scene.get(a).call_id.clone(), site.scene.get(a).tags[0].clone());
+        let fork = site.scene.at(other);
+        (fork.call_id, fork.tags[0]) = (call_id, tag);
+        let (taken, left) = if answered_first { (a, other) } else { (other, a) };
+        let b = site.rings_200(OUTSIDE);
+        for leg in [a, other, b] {
+            site.scene.invite(leg);
+        }
+        for leg in [b, a, other] {
+            site.scene.ring(leg);
+        }
+        site.scene.wait(2_000);
+        site.scene.answer(b);
+        site.scene.answer(taken);
+        site.scene.wait(30);
+        site.scene.cancel(left);
+        let [talks, ended] = site.scene.bridge_until_bye(taken, b, 3_000, Side::Caller);
+        let played = play(&site.scene);
+        let record = &played.only().record;
+        assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+        assert_eq!(record.legs.len(), 3);
+        hears(played.only(), (1, 2), talks, ended);
+    }
+}
+
 #[test]
 fn an_outbound_call_through_two_addresses_is_one_call() {
     let mut site = TwoAddresses::new();
