@@ -92,16 +92,20 @@ impl Correlator<'_> {
     }
 
     /// Returns whether the receiver of a leg to an extension is certainly a telephone. It has sent a REGISTER, or its
-    /// port comes from a NAT.
+    /// port comes from a NAT. A known PBX may have any port.
     pub(super) fn is_telephone(&self, receiver: Endpoint) -> bool {
-        self.plan.is_phone(receiver) || !TRUNK_PORTS.contains(&receiver.port())
+        self.plan.is_phone(receiver) || self.has_port_of_nat(receiver)
+    }
+
+    fn has_port_of_nat(&self, end: Endpoint) -> bool {
+        !TRUNK_PORTS.contains(&end.port()) && !self.plan.is_pbx(end)
     }
 
     /// Returns whether the sender of a leg from an extension is certainly a telephone. It has sent a REGISTER, or its port
     /// comes from a NAT. Over TCP, a PBX may have any port, too.
     pub(super) fn sends_from_telephone(&self, leg: &LegSignature<'_>) -> bool {
         let sender = leg.hop.0;
-        self.plan.is_phone(sender) || leg.transport == Transport::Udp && !TRUNK_PORTS.contains(&sender.port())
+        self.plan.is_phone(sender) || leg.transport == Transport::Udp && self.has_port_of_nat(sender)
     }
 
     /// Returns whether `effect` belongs to another call than `cause`: a program on the PBX's own host sent `cause`, and

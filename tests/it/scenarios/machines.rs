@@ -77,6 +77,28 @@ fn an_inbound_call_through_two_addresses_is_one_call() {
     hears(played.only(), (1, 2), talks, ended);
 }
 
+/// 200 calls 201 through a PBX that receives calls at an unusual port, and sends them from another address. The
+/// telephones are behind a NAT, so they have such a port, too, and there a call ends.
+#[test]
+fn a_known_pbx_at_an_unusual_port_is_no_telephone() {
+    for (is_known, records) in [(true, 1), (false, 2)] {
+        let TwoAddresses { mut scene, mut wan, mut lan, mut e200, mut e201, .. } = TwoAddresses::new();
+        lan.sip = lan.sip.with_port(15_060);
+        (e200.sip, e201.sip) = (e200.sip.with_port(40_000), e201.sip.with_port(41_000));
+        if is_known {
+            scene.register(&e200, &lan);
+        }
+        let a = scene.leg(&mut e200, &mut lan, ["200", "201"]);
+        let b = scene.leg(&mut wan, &mut e201, ["200", "201"]);
+        scene.connect_through(a, b, 1_000);
+        scene.bridge(a, b, 400);
+        scene.bye_all(&[a, b], Side::Caller);
+        let played = play(&scene);
+        assert_eq!(played.calls.len(), records, "known: {is_known}");
+        assert!(played.calls.iter().all(|call| call.record.direction == CallDirection::Internal));
+    }
+}
+
 /// The provider forks the call to two WAN addresses of the PBX, and cancels one branch after the answer of the other.
 #[test]
 fn a_call_that_is_forked_to_two_addresses_keeps_its_telephone() {
