@@ -106,6 +106,7 @@ correlation_rules! {
     MomentsDisagree = "moments_disagree", Contradiction, "The legs were joined by their numbers alone, and were not answered or ended together.";
     LateCause = "late_cause", Weak, "The leg that caused this one was captured after it.";
     LateSibling = "late_sibling", Weak, "The PBX sent this leg because another leg was answered or ended; the mirror showed this leg a moment before.";
+    BothMedia = "both_media", Proof, "Both legs announce the same two media addresses: the parties send their sound past the machines.";
     MediaAddress = "media_address", Strong, "Both legs announce one media address, and one host links them.";
     MediaContent = "media_content", Proof, "The voices of both legs have the same bytes: one machine relays them.";
     SameMoments = "same_moments", Strong, "The legs were answered, and ended, together.";

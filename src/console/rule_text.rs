@@ -60,6 +60,7 @@ pub(crate) const fn russian(rule: CorrelationRule) -> &'static str {
         CorrelationRule::LateSibling => {
             "АТС отправила это плечо, потому что на другое ответили или оно закончилось; зеркало показало это плечо мигом раньше."
         }
+        CorrelationRule::BothMedia => "Оба плеча называют одни и те же два адреса звука: звук идёт мимо машин.",
         CorrelationRule::MediaAddress => "Оба плеча называют один адрес звука, и их связывает одна машина.",
         CorrelationRule::MediaContent => "Голоса обоих плеч совпадают побайтно: их передаёт одна машина.",
         CorrelationRule::SameMoments => "На плечи ответили и закончили их одновременно.",

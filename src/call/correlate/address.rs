@@ -1,10 +1,11 @@
-//! The rule `media_address`: two legs that announce the same media address belong to one call.
+//! The rules `media_address` and `both_media`: two legs that announce the same media addresses belong to one call.
 //!
-//! The rule does not apply if a later call uses the address again.
+//! The rules do not apply if a later call uses the addresses again.
 
-use crate::call::correlate::evidence::Evidence;
+use crate::call::correlate::evidence::{Evidence, only_call};
 use crate::call::correlate::open_leg::OpenLeg;
-use crate::call::correlation_keys::LegSignature;
+use crate::call::correlate::{Command, Correlator};
+use crate::call::correlation_keys::{LegSignature, PAIR_WINDOW};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::leg::Leg;
 use crate::call::media_index::AddressTrust;
@@ -46,6 +47,65 @@ pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
         if shared_media(leg, linked) == SharedMedia::Connected { evidence.relating() } else { evidence }
     };
     linked.map(evidence).into_iter().collect()
+}
+
+/// Returns the evidence of the rule `both_media`: a leg of another call announces the same media addresses of both
+/// parties. Neither sender nor receiver is the same, so the legs have no host in common by which rules find them.
+///
+/// A cluster that passes session descriptions on unchanged (e.g. CUCM) makes such legs, often with other numbers.
+pub(super) fn both_media(subject: &OpenLeg<'_>) -> Vec<Evidence> {
+    let (leg, table) = (subject.leg, subject.correlator.table);
+    if leg.is_closed() || leg.dialog.answered.is_none() {
+        return Vec::new();
+    }
+    let receivers = leg.announced().iter().flat_map(|e| table.media().announced().at(*e));
+    let others = receivers.filter_map(|r| Some((r.slot, table.leg(r.slot)?)));
+    let found = others.filter(|(_, other)| other.call() != leg.call() && sends_past_machines(leg, other));
+    let evidence = |(key, other): (_, &Leg)| Evidence::about_leg(CorrelationRule::BothMedia, other.call(), key);
+    let evidence: Vec<Evidence> = found.map(evidence).collect();
+    if only_call(evidence.iter().copied()).is_some() { evidence } else { Vec::new() }
+}
+
+/// Returns whether two legs announce the same two parties, and both were answered for them. The older leg waited for its
+/// answer when the newer one began. Otherwise a later call may use the addresses again.
+fn sends_past_machines(leg: &Leg, other: &Leg) -> bool {
+    let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };
+    let ((sender, receiver), (from, to)) = (leg.hop(), other.hop());
+    let answers = leg.dialog.answered.zip(other.dialog.answered);
+    !sender.same_host(from)
+        && !receiver.same_host(to)
+        && other.dialog.ended().is_none()
+        && !older.answered_by(newer.created_at)
+        && answers.is_some_and(|((a, _), (b, _))| a.distance(b) <= PAIR_WINDOW)
+        && [Side::Caller, Side::Callee].iter().all(|side| announce_one_party(leg, other, *side))
+}
+
+/// Returns whether two legs announce a common address, which identifies the party on this side.
+fn announce_one_party(leg: &Leg, other: &Leg, side: Side) -> bool {
+    let [own, others] = [leg, other].map(|leg| leg.dialog.negotiation.announced(side));
+    let (Some(own), Some(others)) = (own, others) else { return false };
+    let identifies = |leg: &Leg, address: Endpoint| {
+        !address.ip().is_unspecified() && leg.address_trust(address, side) != AddressTrust::Unconfirmed
+    };
+    let is_common = |address: &Endpoint| others.receivers.contains(address);
+    own.receivers.iter().filter(|address| is_common(address)).any(|a| identifies(leg, *a) && identifies(other, *a))
+}
+
+impl Correlator<'_> {
+    /// Returns the commands that join the calls of two legs, because their parties send their sound past the machines.
+    /// The machine that received the older leg sent the newer one, from another address.
+    pub(super) fn join_past_machines(&self, subject: &OpenLeg<'_>, found: Evidence) -> Vec<Command> {
+        let join = self.join_calls(found.call, subject.leg.call(), found.rule);
+        let other = found.leg.and_then(|key| Some((key, self.table.leg(key)?)));
+        let own = (subject.key, subject.leg);
+        let in_order =
+            other.map(|other| if other.1.created_at <= own.1.created_at { (other, own) } else { (own, other) });
+        let is_own_address = |leg: &Leg| leg.machines().0.same_host(leg.hop().0);
+        let linked = in_order.filter(|(_, (_, newer))| matches!(join, Command::Merge { .. }) && is_own_address(newer));
+        let alias =
+            linked.map(|((_, older), (leg, _))| Command::SetSendingMachine { leg, machine: older.machines().1 });
+        [join].into_iter().chain(alias).collect()
+    }
 }
 
 /// Returns whether the host that received leg `b` sent leg `a` to a third host.

@@ -9,7 +9,7 @@ use crate::call::leg::Leg;
 impl Correlator<'_> {
     /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
     ///
-    /// - The rules `media_content` and `ring_outcome` may join a call until delivery may register it in Pyrus. All
+    /// - The rules `media_content`, `both_media` and `ring_outcome` may join a call until delivery may register it in Pyrus. All
     ///   other rules may join it only until an event announces it.
     /// - Rules about numbers must not join a call that another known call caused, or that could belong to several
     ///   calls.
@@ -19,7 +19,9 @@ impl Correlator<'_> {
             return false;
         };
         match by {
-            CorrelationRule::MediaContent | CorrelationRule::RingOutcome => !call.recording.is_committed(),
+            CorrelationRule::MediaContent | CorrelationRule::BothMedia | CorrelationRule::RingOutcome => {
+                !call.recording.is_committed()
+            }
             CorrelationRule::MediaAddress | CorrelationRule::Refer => !call.stage.is_settled(),
             _ => !call.stage.is_settled() && !call.closed_to_heuristics,
         }
@@ -27,14 +29,14 @@ impl Correlator<'_> {
 
     /// Returns whether the rule `by` may merge a call into another call, so that it disappears.
     ///
-    /// - The rule `media_content` may merge any call.
+    /// - The rules `media_content` and `both_media` may merge any call.
     /// - The rule `ring_outcome` may merge a call that consists of one dialog. It may also merge a call with the legs
     ///   that this dialog caused, if the dialog could belong to several calls. So a caller's call does not disappear in
     ///   the call of a telephone.
     /// - All other rules may merge only a call with a single leg.
     pub(super) fn may_be_absorbed(&self, call: CallKey, by: CorrelationRule) -> bool {
         let has_form = match by {
-            CorrelationRule::MediaContent => true,
+            CorrelationRule::MediaContent | CorrelationRule::BothMedia => true,
             CorrelationRule::RingOutcome => {
                 let is_ambiguous = self.table.call(call).is_some_and(|call| call.closed_to_heuristics);
                 self.has_one_root(call) && (self.is_of_one_dialog(call) || is_ambiguous)

@@ -85,6 +85,7 @@ impl Correlator<'_> {
             CallChoice::Relate(found) if found.iter().any(|e| e.rule == CorrelationRule::Ambiguous) => {
                 vec![self.split_ambiguous_leg(subject)]
             }
+            CallChoice::Join(e) if e.rule == CorrelationRule::BothMedia => self.join_past_machines(subject, e),
             CallChoice::Join(e) => vec![self.join_calls(e.call, own, e.rule)],
             CallChoice::Relate(found) => self.relate_open(subject, &found),
         }

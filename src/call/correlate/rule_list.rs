@@ -105,6 +105,7 @@ pub(super) const RELATING_RULES: &[LegRule] = &[
 /// The rules about legs that already belong to a call, each with the event after which it is asked.
 pub(super) const OPEN_LEG_RULES: &[OpenLegRule] = &[
     at(LegMoment::AnsweredOrEnded, CorrelationRule::LateSibling, late::late_sibling),
+    at(LegMoment::Announced, CorrelationRule::BothMedia, address::both_media),
     at(LegMoment::Announced, CorrelationRule::MediaAddress, address::media_address),
     at(LegMoment::Reviewed, CorrelationRule::SameMoments, agreeing::same_moments),
     at(LegMoment::Reviewed, CorrelationRule::MomentsDisagree, agreeing::moments_disagree),

@@ -27,7 +27,7 @@ impl Engine {
     pub(super) fn merge(&mut self, from: CallKey, into: CallKey, by: CorrelationRule, sink: &mut dyn LegSink) {
         let own_legs = self.table.keys_of(into).to_vec();
         let related = self.calls_related_to(from);
-        if matches!(by, CorrelationRule::RingOutcome | CorrelationRule::MediaContent) {
+        if matches!(by, CorrelationRule::RingOutcome | CorrelationRule::MediaContent | CorrelationRule::BothMedia) {
             self.table.forget_ambiguity(from);
         }
         let Some(old) = self.table.merge(from, into) else { return };

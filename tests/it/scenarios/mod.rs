@@ -40,6 +40,7 @@ mod ringing;
 mod roles;
 mod rules;
 mod shared_hosts;
+mod shared_media;
 mod short_numbers;
 mod short_talks;
 mod sites;
