@@ -303,7 +303,19 @@ fn is_same_sound(points: &[[[f64; 2]; 2]]) -> Option<bool> {
     let is_steady = deviations.iter().all(|deviation| *deviation <= STEADY_DB)
         && points.iter().filter(are_loud).count() >= LEAST_LOUD;
     let difference = |[[_, a], [_, b]]: &[[f64; 2]; 2]| (a - b).abs() / a.max(*b).max(1.0);
-    Some(is_steady && points.iter().map(difference).sum::<f64>() / count <= MAX_PITCH_DIFFERENCE)
+    let is_alike = || points.iter().map(difference).sum::<f64>() / count <= MAX_PITCH_DIFFERENCE;
+    Some(is_steady && is_alike() && !are_two_tones(points))
+}
+
+/// Returns whether two sounds are two tones: each keeps its pitch, and the pitches differ. A machine between two legs
+/// does not change the pitch of a tone. Parameter as for [`is_same_sound`].
+fn are_two_tones(points: &[[[f64; 2]; 2]]) -> bool {
+    let count = points.len() as f64;
+    let mean = |n: usize| points.iter().map(|point| point[n][1]).sum::<f64>() / count;
+    let means = [mean(0), mean(1)];
+    let tolerance = PITCH_STEP + means[0].max(means[1]) * MAX_TONE_DIFFERENCE;
+    let variance = |n: usize| points.iter().map(|point| (point[n][1] - means[n]).powi(2)).sum::<f64>() / count;
+    (0..2).all(|n| variance(n).sqrt() <= tolerance) && (means[0] - means[1]).abs() > tolerance
 }
 
 /// Length of a tenth of a second, ns.
@@ -346,6 +358,12 @@ const LEAST_CORRELATION: f64 = 0.8;
 /// Maximum mean difference between the numbers of zero crossings (the pitch) of one steady sound on two legs, as a
 /// share of the larger number.
 const MAX_PITCH_DIFFERENCE: f64 = 0.15;
+/// One zero crossing in the measured samples of a packet, in the unit of [`SideSound`]. A tone may have one more or one
+/// less if the packets on another leg begin at another place of it.
+const PITCH_STEP: f64 = 255.0 / PACKET_SAMPLES as f64;
+/// Maximum difference between the numbers of zero crossings of one tone on two legs, beside [`PITCH_STEP`], as a share of
+/// the larger number.
+const MAX_TONE_DIFFERENCE: f64 = 0.02;
 /// Maximum number of samples of a packet that are measured: 10 ms at 8 kHz.
 const PACKET_SAMPLES: usize = 80;
 /// Maximum number of samples of one side that are measured in a tenth of a second. So a flood of packets costs no more

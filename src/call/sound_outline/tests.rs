@@ -76,6 +76,25 @@ fn tones_are_compared_by_their_pitch() {
     assert_eq!(likeness(&tone(4, 8), &tone(6, 8), 40), SoundLikeness::Different);
 }
 
+/// Returns 20 ms packets of a square wave, which begin `shift` samples after its beginning.
+fn pitched(hz: usize, shift: usize, seconds: usize) -> Vec<Vec<u8>> {
+    let sample = |n: usize| if ((n + shift) * 2 * hz / 8_000).is_multiple_of(2) { 0x80 } else { 0 };
+    (0..seconds * 50).map(|packet| (0..160).map(|n| (sample(packet * 160 + n) | 80) ^ 0x55).collect()).collect()
+}
+
+/// Fax machines, alarm lines and test calls send steady tones. Two of them may have almost the same pitch.
+#[test]
+fn two_tones_of_almost_one_pitch_differ() {
+    for (own, other) in [(400, 500), (1_000, 1_100), (1_800, 2_000)] {
+        let found = likeness(&pitched(own, 0, 8), &pitched(other, 0, 8), 40);
+        assert_eq!(found, SoundLikeness::Different, "{own} and {other} Hz");
+    }
+    for (hz, shift) in [(400, 7), (425, 13), (1_000, 3), (1_100, 5), (2_000, 1)] {
+        let found = likeness(&pitched(hz, 0, 8), &pitched(hz, shift, 8), 40);
+        assert_eq!(found, SoundLikeness::Same, "{hz} Hz, {shift} samples later");
+    }
+}
+
 #[test]
 fn four_seconds_that_look_alike_are_no_proof() {
     // Both legs carry the same speech for four seconds, i.e. for one time window of the comparison. Then they carry
