@@ -168,7 +168,8 @@ impl Engine {
         if !known && let Some(slot) = self.resume_by_message(message, datagram, sink) {
             return Some(slot);
         }
-        if !can_begin(message) || (!known && self.is_late_message(message)) {
+        let begins = can_begin(message) || !known && shows_missed_invite(message);
+        if !begins || (!known && self.is_late_message(message)) {
             return None;
         }
         let transport = restored.as_ref().map_or(transport, |restored| restored.transport);
@@ -323,6 +324,12 @@ fn can_begin(message: &SipMessage<'_>) -> bool {
 fn is_first_invite(message: &SipMessage<'_>) -> bool {
     message.method() == Some(&SipMethod::Invite) && to_tag(message).is_none()
 }
+/// Returns whether a message shows an INVITE that the mirror missed: a 100 that answers it. A 100 comes at once, so it
+/// has the time of the INVITE, by which correlation finds the other legs.
+fn shows_missed_invite(message: &SipMessage<'_>) -> bool {
+    message.status() == Some(100) && is_invite_response(message) && to_tag(message).is_none()
+}
+
 
 fn is_invite_response(message: &SipMessage<'_>) -> bool {
     message.status().is_some() && message.cseq().is_some_and(|c| c.method == SipMethod::Invite)

@@ -47,6 +47,7 @@ mod sites;
 mod strangers;
 mod topology;
 mod transfers;
+mod unseen_parts;
 mod variations;
 mod variations_crowds;
 mod variations_devices;

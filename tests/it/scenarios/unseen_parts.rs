@@ -1,0 +1,71 @@
+//! Tests of calls with a part that the mirror misses, e.g. an INVITE or a trunk. In some, one side rings or stays
+//! connected for long.
+
+use callspan::call::config::Config;
+use callspan::call::record::{CallDirection, CallOutcome, Side};
+
+use crate::scenarios::dialog_lifecycle::hears;
+use crate::scenarios::machines::facts;
+use crate::scenarios::{DID, OUTSIDE};
+use crate::support::playback::{PlayedScene, play_packets};
+use crate::support::scenario::{DialogId, Scene, ScenePhone};
+
+/// Plays a scene without the INVITE of a leg.
+fn play_without_invite(scene: &Scene, leg: DialogId) -> PlayedScene {
+    let call_id = format!("Call-ID: {}\r\n", scene.get(leg).call_id);
+    let mut packets = scene.packets();
+    packets.retain(|p| !(p.payload.starts_with(b"INVITE ") && String::from_utf8_lossy(&p.payload).contains(&call_id)));
+    play_packets(&packets, scene.now(), Config::default())
+}
+
+/// Adds the legs of a call to 200 or from 200. The PBX sends its leg from the host 9, or from the host 99.
+fn legs(scene: &mut Scene, is_inbound: bool, sends_from: u8) -> [DialogId; 2] {
+    let (mut outside, mut e200) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new("200", 2));
+    let (mut pbx, mut inside) = (ScenePhone::new(DID, 9), ScenePhone::new(DID, sends_from));
+    inside.next_port = 20_000;
+    if is_inbound {
+        [scene.leg(&mut outside, &mut pbx, [OUTSIDE, DID]), scene.leg(&mut inside, &mut e200, [OUTSIDE, "200"])]
+    } else {
+        [scene.leg(&mut e200, &mut pbx, ["200", OUTSIDE]), scene.leg(&mut inside, &mut outside, [DID, OUTSIDE])]
+    }
+}
+
+#[test]
+fn a_call_whose_first_invite_is_missed_is_one_call() {
+    for (is_inbound, direction, voices) in
+        [(true, CallDirection::Inbound, (1, 2)), (false, CallDirection::Outbound, (2, 1))]
+    {
+        for sends_from in [9, 99] {
+            let mut scene = Scene::new();
+            let [a, b] = legs(&mut scene, is_inbound, sends_from);
+            scene.invite(a);
+            scene.invite_and_ring(b);
+            scene.wait(300);
+            scene.ring(a);
+            scene.wait(2_000);
+            scene.answer(b);
+            scene.answer(a);
+            let [talks, ended] = scene.bridge_until_bye(a, b, 2_000, Side::Caller);
+            let played = play_without_invite(&scene, a);
+            let record = &played.only().record;
+            assert_eq!(facts(record), (direction, Some("200"), CallOutcome::Answered), "from host {sends_from}");
+            hears(played.only(), voices, talks, ended);
+        }
+    }
+}
+
+/// The mirror misses the INVITE of a caller, and shows the telephone of another caller at that moment.
+#[test]
+fn a_missed_invite_takes_no_telephone_of_another_caller() {
+    for sends_from in [9, 99] {
+        let mut scene = Scene::new();
+        let [a, _] = legs(&mut scene, true, sends_from);
+        let mut inside = ScenePhone { next_port: 30_000, ..ScenePhone::new(DID, sends_from) };
+        let b = scene.leg(&mut inside, &mut ScenePhone::new("201", 3), ["+79990000002", "201"]);
+        scene.connect_through(a, b, 1_000);
+        scene.bridge(a, b, 400);
+        scene.bye_all(&[a, b], Side::Caller);
+        let legs: Vec<_> = play_without_invite(&scene, a).calls.iter().map(|call| call.record.legs.len()).collect();
+        assert_eq!(legs, [1, 1], "from host {sends_from}");
+    }
+}
