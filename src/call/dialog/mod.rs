@@ -200,6 +200,12 @@ impl Dialog {
         }
     }
 
+    /// Returns whether the dialog ended by a timeout while its INVITE waited for a final response.
+    pub(crate) fn has_timed_out_unanswered(&self) -> bool {
+        let is_over = matches!(self.ended(), Some((_, EndedBy::Silence)));
+        is_over && self.answered.is_none() && self.status.is_none() && self.times.cancelled_at.is_none()
+    }
+
     /// Returns whether the agreed media allows no audio from either side, because of a hold or a fax.
     pub(crate) const fn is_quiet(&self) -> bool {
         self.agreed.holding[0] || self.agreed.holding[1] || self.agreed.fax

@@ -265,13 +265,16 @@ impl Engine {
 
     /// Returns whether a message is a late message of an ended dialog.
     ///
+    /// A 2xx to an INVITE that had no final response yet is not late. Its dialog ended by a timeout, perhaps because the
+    /// clock of the capture was set ahead. The conversation begins with this answer.
+    ///
     /// An INVITE that begins a new attempt or a new call is not late. A new attempt with the same Call-ID, e.g. after a
     /// redirection, has a higher CSeq (RFC 3261 section 8.1.3.5). A new call with the same Call-ID has another From
     /// tag.
     fn is_late_message(&mut self, message: &SipMessage<'_>) -> bool {
         let Some(tombstone) = self.ended.tombstones.get(hash(message.call_id()), self.clock.now) else { return false };
         if !is_first_invite(message) {
-            return true;
+            return !(tombstone.awaits_answer && is_success_of_invite(message));
         }
         let tag = message.from().and_then(|f| f.tag().map(str::to_owned));
         let newer = message.cseq().is_some_and(|cseq| cseq.number > tombstone.invite_cseq);
@@ -321,15 +324,19 @@ fn can_begin(message: &SipMessage<'_>) -> bool {
     }
 }
 
-fn is_first_invite(message: &SipMessage<'_>) -> bool {
-    message.method() == Some(&SipMethod::Invite) && to_tag(message).is_none()
-}
 /// Returns whether a message shows an INVITE that the mirror missed: a 100 that answers it. A 100 comes at once, so it
 /// has the time of the INVITE, by which correlation finds the other legs.
 fn shows_missed_invite(message: &SipMessage<'_>) -> bool {
     message.status() == Some(100) && is_invite_response(message) && to_tag(message).is_none()
 }
 
+fn is_first_invite(message: &SipMessage<'_>) -> bool {
+    message.method() == Some(&SipMethod::Invite) && to_tag(message).is_none()
+}
+
+fn is_success_of_invite(message: &SipMessage<'_>) -> bool {
+    is_invite_response(message) && message.status().is_some_and(|status| (200..300).contains(&status))
+}
 
 fn is_invite_response(message: &SipMessage<'_>) -> bool {
     message.status().is_some() && message.cseq().is_some_and(|c| c.method == SipMethod::Invite)

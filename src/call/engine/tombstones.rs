@@ -28,6 +28,9 @@ pub(super) struct DialogTombstone {
     pub tags: [u64; 2],
     /// Hashes of the Via branches of the last two INVITEs with this Call-ID; `None` for a dialog that nobody answered.
     pub branches: [Option<u64>; 2],
+    /// Whether the dialog ended by a timeout while its INVITE waited for a final response. So a 2xx may still come, e.g.
+    /// after the clock of the capture was set ahead.
+    pub awaits_answer: bool,
 }
 
 impl DialogTombstones {
@@ -42,6 +45,13 @@ impl DialogTombstones {
         self.order.push_back((new.until, key));
         while self.order.len() > limit {
             self.remove_oldest();
+        }
+    }
+
+    /// Records that a 2xx may still answer the INVITE of an ended dialog.
+    fn expect_answer(&mut self, key: u64) {
+        if let Some(known) = self.known.get_mut(&key) {
+            known.awaits_answer = true;
         }
     }
 
@@ -74,7 +84,11 @@ impl Engine {
         let Some(dialog) = self.table.leg(slot).map(|leg| &leg.dialog) else { return };
         let (call_id, tag) = (dialog.call_id().to_owned(), dialog.caller_tag().map(str::to_owned));
         let branches = if dialog.answered.is_some() { dialog.branches() } else { [None, None] };
+        let awaits_answer = dialog.has_timed_out_unanswered();
         self.add_tombstone(&call_id, dialog.invite_cseq(), [tag.as_deref(), tag.as_deref()], branches);
+        if awaits_answer {
+            self.ended.tombstones.expect_answer(hash(&call_id));
+        }
     }
 
     /// Remembers an ended dialog, so that its late messages begin no new call. `tags` is the caller's tag twice; or the
@@ -87,7 +101,7 @@ impl Engine {
         branches: [Option<u64>; 2],
     ) {
         let (until, tags) = (self.clock.now + TOMBSTONE_TIME, tags.map(|tag| hash(&tag)));
-        let tombstone = DialogTombstone { until, invite_cseq, tags, branches };
+        let tombstone = DialogTombstone { until, invite_cseq, tags, branches, awaits_answer: false };
         self.ended.tombstones.add(hash(call_id), tombstone, self.settings.limits.tombstones);
     }
 }

@@ -6,8 +6,8 @@ use callspan::call::record::{CallDirection, CallOutcome, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::machines::facts;
-use crate::scenarios::{DID, OUTSIDE};
-use crate::support::playback::{PlayedScene, play_packets};
+use crate::scenarios::{DID, OUTSIDE, Office};
+use crate::support::playback::{PlayedScene, play, play_packets};
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
 /// Plays a scene without the INVITE of a leg.
@@ -68,4 +68,32 @@ fn a_missed_invite_takes_no_telephone_of_another_caller() {
         let legs: Vec<_> = play_without_invite(&scene, a).calls.iter().map(|call| call.record.legs.len()).collect();
         assert_eq!(legs, [1, 1], "from host {sends_from}");
     }
+}
+
+/// A caller rings for more than an hour before the answer, or the clock of the capture is set ahead meanwhile.
+#[test]
+fn a_talk_after_an_hour_of_ringing_is_recorded() {
+    for sends_from in [9, 99] {
+        let mut scene = Scene::new();
+        let [a, b] = legs(&mut scene, true, sends_from);
+        scene.ring_through(a, b);
+        scene.wait(3_630_000);
+        scene.answer(b);
+        scene.answer(a);
+        let [talks, ended] = scene.bridge_until_bye(a, b, 3_000, Side::Caller);
+        let played = play(&scene);
+        let answered: Vec<_> = played.calls.iter().filter(|call| call.sound.is_some()).collect();
+        assert_eq!(answered.len(), 1, "both legs of the talk are one call");
+        hears(answered[0], (1, 2), talks, ended);
+    }
+}
+
+#[test]
+fn a_refusal_after_an_hour_of_ringing_is_no_further_call() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    office.scene.invite_and_ring(a);
+    office.scene.wait(3_630_000);
+    office.scene.refuse(a, 480, &[]);
+    assert_eq!(play(&office.scene).calls.len(), 1);
 }
