@@ -2,7 +2,9 @@
 //! leg, usually the leg of the outside party, supplies the recorded sound and the times of the call.
 
 use crate::call::call_path::{CallPath, PartyEnd, called_number};
-use crate::call::correlation_keys::{CLOCK_SKEW, has_digits, reaches_short_number, same_number};
+use crate::call::correlation_keys::{
+    CLOCK_SKEW, END_WINDOW, has_digits, is_emergency_number, reaches_short_number, same_number,
+};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
@@ -166,7 +168,12 @@ impl<'a> CallRoles<'a> {
     fn fill_short_number(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let parties = &self.first.parties;
         let (caller, callee) = self.path.way_of(self.first);
-        let called = plan.is_short_number_at(parties.to.as_deref(), callee) && !plan.is_outside_host(caller);
+        // A telephone may call a colleague through a PBX at a public address (cloud PBX), whose REGISTER was not captured.
+        let is_for_colleague =
+            || parties.is_from_extension() && !plan.is_pbx(caller) && !is_emergency_number(parties.to.as_deref());
+        let called = plan.is_short_number_at(parties.to.as_deref(), callee)
+            && !plan.is_outside_host(caller)
+            && !is_for_colleague();
         let calling = plan.is_short_number_at(parties.from.as_deref(), caller) && !plan.is_outside_host(callee);
         let (direction, inside) = match (called, calling) {
             (true, _) => (CallDirection::Outbound, &parties.from),
@@ -192,6 +199,7 @@ impl<'a> CallRoles<'a> {
             CallDirection::Inbound if !plan.names_extension(record.to.as_deref()) && record.internal.is_none() => None,
             _ => record.answered_at,
         }
+            CallDirection::Outbound if self.is_answered_over_unseen_trunk() => record.answered_at,
     }
 
     /// Returns whether the PBX itself answered the call, e.g. with a voice menu, and no person did. There are two
@@ -207,6 +215,9 @@ impl<'a> CallRoles<'a> {
         let to_pbx = record.internal.is_none() && !plan.names_extension(record.to.as_deref());
         let mut machines = self.transit.iter().chain([&self.first]).map(|l| self.path.way_of(l).1);
         record.direction == CallDirection::Inbound && to_pbx && machines.any(|pbx| plan.is_visible_pbx(pbx))
+        if record.direction == CallDirection::Outbound && self.is_answered_over_unseen_trunk() {
+            return false;
+        }
     }
 
     /// Returns whether an outside party that the PBX called has answered.
@@ -215,6 +226,18 @@ impl<'a> CallRoles<'a> {
     }
 
     /// Returns whether the caller of this leg is on the side of the call's caller. The sides are swapped in the first
+    /// Returns whether an outside party answered over a trunk that the mirror does not show.
+    ///
+    /// Every attempt that it shows had failed long before the PBX answered the caller, and both were heard. A PBX that
+    /// answers only to announce the failure does so at once.
+    fn is_answered_over_unseen_trunk(&self) -> bool {
+        let failed = |l: &&Leg| l.dialog.ended().map(|(at, _)| at).filter(|_| l.dialog.answered.is_none());
+        let ends: Option<Vec<Timestamp>> = self.called_outside.iter().map(failed).collect();
+        let last = ends.and_then(|ends| ends.into_iter().max());
+        let answered = answered_at(self.first).filter(|_| !self.has_rung() && self.first.has_both_sides());
+        answered.zip(last).is_some_and(|(at, last)| at >= last + END_WINDOW)
+    }
+
     /// leg of a click-to-call, and in the leg of a pickup. In a dialler's call they are swapped in the extension's leg.
     pub(crate) fn has_same_sides(&self, leg: &Leg) -> bool {
         let is_swapped = match self.called_first {

@@ -63,6 +63,18 @@ fn facts(record: &CallRecord) -> (CallDirection, [Option<&str>; 3]) {
     (record.direction, [&record.from, &record.to, &record.internal].map(|number| number.as_deref()))
 }
 
+/// A telephone calls a colleague through a PBX at a public address. No REGISTER was captured yet.
+#[test]
+fn a_call_to_a_colleague_through_a_cloud_pbx_is_internal() {
+    for (to, direction) in [("202", CallDirection::Internal), ("112", CallDirection::Outbound)] {
+        let mut site = Site::new();
+        let a = site.scene.leg(&mut site.e201, &mut site.provider, ["201", to]);
+        let played = site.talk(&[a]);
+        let extension = if to == "112" { "201" } else { to };
+        assert_eq!(facts(&played.only().record), (direction, [Some("201"), Some(to), Some(extension)]));
+    }
+}
+
 #[test]
 fn an_emergency_call_through_two_addresses_is_one_outbound_call() {
     for short in ["112", "103", "0611", "9112"] {

@@ -6,9 +6,9 @@ use callspan::call::record::{CallDirection, CallOutcome, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::machines::facts;
-use crate::scenarios::{DID, OUTSIDE, Office};
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
 use crate::support::playback::{PlayedScene, play, play_packets};
-use crate::support::scenario::{DialogId, Scene, ScenePhone};
+use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
 
 /// Plays a scene without the INVITE of a leg.
 fn play_without_invite(scene: &Scene, leg: DialogId) -> PlayedScene {
@@ -96,4 +96,40 @@ fn a_refusal_after_an_hour_of_ringing_is_no_further_call() {
     office.scene.wait(3_630_000);
     office.scene.refuse(a, 480, &[]);
     assert_eq!(play(&office.scene).calls.len(), 1);
+}
+
+/// Plays an outbound call that the trunk refuses after 300 ms. The PBX answers the telephone `later_ms` after that.
+fn answered_after_refusal(later_ms: i64, sends_from: u8) -> (PlayedScene, [i64; 3]) {
+    let mut scene = Scene::new();
+    let [a, b] = legs(&mut scene, false, sends_from);
+    scene.invite(a);
+    scene.invite(b);
+    scene.wait(300);
+    scene.refuse(b, 503, &[]);
+    scene.wait(later_ms);
+    scene.ring(a);
+    let answered = scene.answer(a);
+    let talks = scene.now();
+    scene.sound(&[(2, a, Side::Caller), (MUSIC, a, Side::Callee)], 3_000);
+    let ended = scene.bye(a, Side::Caller);
+    (play(&scene), [answered, talks, ended])
+}
+
+#[test]
+fn a_call_that_is_answered_over_an_unseen_trunk_is_answered() {
+    for sends_from in [9, 99] {
+        let (played, [answered, talks, ended]) = answered_after_refusal(9_000, sends_from);
+        let record = &played.only().record;
+        assert_eq!(facts(record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered));
+        assert_eq!(record.operator_answered_at, Some(at(answered)));
+        hears(played.only(), (2, MUSIC), talks, ended);
+    }
+}
+
+/// The PBX answers only to announce that the trunk refused the call.
+#[test]
+fn an_announcement_after_a_refused_trunk_is_no_answer() {
+    let (played, _) = answered_after_refusal(100, 9);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.operator_answered_at), (CallOutcome::Abandoned, None));
 }
