@@ -212,6 +212,9 @@ impl Conversation {
             record.operator_answered_at = Some(answer.at);
             let named = roles.first.parties.named_extension().map(str::to_owned);
             record.internal = named.or_else(|| answer.extension.clone());
+            if record.direction == CallDirection::Unknown && roles.has_outside_caller(context.plan) {
+                record.direction = CallDirection::Inbound;
+            }
         }
         record.sip_status = dialog.status;
         record.reason_header = of_parties.iter().find_map(|l| l.dialog.reason().map(str::to_owned));

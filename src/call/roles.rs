@@ -126,6 +126,12 @@ impl<'a> CallRoles<'a> {
         self.called_first == Some(CalledFirst::Caller)
     }
 
+    /// Returns whether the caller of the first leg is known to be no extension.
+    pub(crate) fn has_outside_caller(&self, plan: &NumberPlan) -> bool {
+        let is_outside = |from: &String| !plan.is_extension(from);
+        self.first.dialog.start == DialogStart::Invite && self.first.parties.from.as_ref().is_some_and(is_outside)
+    }
+
     /// Returns whether the PBX rang an extension on this leg.
     pub(crate) fn has_rung_on(&self, leg: &Leg) -> bool {
         self.rung.iter().any(|rung| rung.id == leg.id)
@@ -193,13 +199,13 @@ impl<'a> CallRoles<'a> {
         let outside = || self.called_outside.iter().filter_map(|l| answered_at(l)).min();
         match record.direction {
             _ if self.is_click_to_call() => record.answered_at,
+            CallDirection::Outbound if self.is_answered_over_unseen_trunk() => record.answered_at,
             CallDirection::Outbound if !self.called_outside.is_empty() => outside(),
             _ if self.has_rung() => self.operator.and_then(answered_at).or_else(outside),
             _ if !self.called_outside.is_empty() => outside(),
             CallDirection::Inbound if !plan.names_extension(record.to.as_deref()) && record.internal.is_none() => None,
             _ => record.answered_at,
         }
-            CallDirection::Outbound if self.is_answered_over_unseen_trunk() => record.answered_at,
     }
 
     /// Returns whether the PBX itself answered the call, e.g. with a voice menu, and no person did. There are two
@@ -209,23 +215,17 @@ impl<'a> CallRoles<'a> {
         if self.is_click_to_call() || self.operator.is_some() || self.reached_outside() {
             return false;
         }
+        if record.direction == CallDirection::Outbound && self.is_answered_over_unseen_trunk() {
+            return false;
+        }
         if self.has_rung() || !self.called_outside.is_empty() {
             return !self.rung.iter().any(|l| l.dialog.reason().is_some_and(is_completed_elsewhere));
         }
         let to_pbx = record.internal.is_none() && !plan.names_extension(record.to.as_deref());
         let mut machines = self.transit.iter().chain([&self.first]).map(|l| self.path.way_of(l).1);
         record.direction == CallDirection::Inbound && to_pbx && machines.any(|pbx| plan.is_visible_pbx(pbx))
-        if record.direction == CallDirection::Outbound && self.is_answered_over_unseen_trunk() {
-            return false;
-        }
     }
 
-    /// Returns whether an outside party that the PBX called has answered.
-    fn reached_outside(&self) -> bool {
-        self.called_outside.iter().any(|l| l.dialog.answered.is_some())
-    }
-
-    /// Returns whether the caller of this leg is on the side of the call's caller. The sides are swapped in the first
     /// Returns whether an outside party answered over a trunk that the mirror does not show.
     ///
     /// Every attempt that it shows had failed long before the PBX answered the caller, and both were heard. A PBX that
@@ -238,6 +238,12 @@ impl<'a> CallRoles<'a> {
         answered.zip(last).is_some_and(|(at, last)| at >= last + END_WINDOW)
     }
 
+    /// Returns whether an outside party that the PBX called has answered.
+    fn reached_outside(&self) -> bool {
+        self.called_outside.iter().any(|l| l.dialog.answered.is_some())
+    }
+
+    /// Returns whether the caller of this leg is on the side of the call's caller. The sides are swapped in the first
     /// leg of a click-to-call, and in the leg of a pickup. In a dialler's call they are swapped in the extension's leg.
     pub(crate) fn has_same_sides(&self, leg: &Leg) -> bool {
         let is_swapped = match self.called_first {

@@ -99,7 +99,7 @@ impl Correlator<'_> {
 
     /// Returns the command that records the extension of a telephone as the party that answered a call at this time.
     /// Returns `None` if the extension is not known.
-    fn served_by(&self, call: CallKey, telephone: &Leg, at: Timestamp) -> Option<Command> {
+    pub(super) fn served_by(&self, call: CallKey, telephone: &Leg, at: Timestamp) -> Option<Command> {
         let extension = Some(self.extension_at(telephone)?.to_owned());
         Some(Command::MarkAnsweredElsewhere { call, by: AnsweredElsewhere { at, extension } })
     }

@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use crate::call::correlate::Correlator;
 use crate::call::correlate::doubt::hears_caller;
 use crate::call::correlate::sound_group::{LEAST_SOUND, SoundGroup, common_time, is_conversation};
 use crate::call::correlate::tie::are_answered_together;
+use crate::call::correlate::{Command, Correlator};
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::roles::CallRoles;
@@ -63,6 +63,24 @@ impl Correlator<'_> {
         let legs: Vec<LegKey> = self.table.keys_of(call).iter().filter(is_heard).copied().collect();
         let is_spoken = |rest: RestOfSound| rest == RestOfSound::Speech;
         if self.rests_after_recording(call, &legs).any(is_spoken) { legs } else { Vec::new() }
+    }
+
+    /// Returns the command by which an ended call keeps the extension that answered it. The leg of this extension goes
+    /// on, e.g. because the telephone stays off-hook, and becomes a call of its own.
+    ///
+    /// Either the PBX passed the answer on to the caller, and nothing shows other sound. Or it passed the caller's voice
+    /// on. Otherwise the leg may be that of a stranger.
+    pub(crate) fn served_by_survivor(&self, call: CallKey, legs: &[LegKey]) -> Option<Command> {
+        let all: Vec<&Leg> = self.table.legs_of(call).collect();
+        let roles = CallRoles::from_legs(&all, self.plan)?;
+        let (operator, anchor) = (roles.operator?, roles.anchor);
+        let is_operator = |key: &LegKey| self.table.leg(*key).is_some_and(|leg| leg.id == operator.id);
+        let relays = self.table.call(call)?.notes.relays();
+        let is_relayed = relays.contains(&(operator.id.min(anchor.id), operator.id.max(anchor.id)));
+        let has_other_sound = || self.legs_of_other_sound(call).iter().flatten().any(is_operator);
+        let talks = is_relayed || are_answered_together(operator, anchor) && !has_other_sound();
+        let (at, _) = operator.dialog.answered.filter(|_| legs.iter().any(is_operator) && talks)?;
+        self.served_by(call, operator, at)
     }
 
     /// Returns whether a PBX has played only a busy or reorder tone on all these legs since the end of the recorded

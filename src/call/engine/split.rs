@@ -35,6 +35,7 @@ impl Engine {
             }
             return true;
         }
+        self.apply(self.correlator().served_by_survivor(conversation, &slots), sink);
         self.split_call(conversation, &slots, CorrelationRule::Survives, sink);
         false
     }

@@ -5,10 +5,10 @@ use callspan::call::config::Config;
 use callspan::call::record::{CallDirection, CallOutcome, Side};
 
 use crate::scenarios::dialog_lifecycle::hears;
-use crate::scenarios::machines::facts;
-use crate::scenarios::{DID, MUSIC, OUTSIDE, Office};
+use crate::scenarios::machines::{TwoAddresses, facts};
+use crate::scenarios::{DID, MUSIC, OUTSIDE, Office, call_of};
 use crate::support::playback::{PlayedScene, play, play_packets};
-use crate::support::scenario::{DialogId, Scene, ScenePhone, at};
+use crate::support::scenario::{DialogId, SILENCE, Scene, ScenePhone, at};
 
 /// Plays a scene without the INVITE of a leg.
 fn play_without_invite(scene: &Scene, leg: DialogId) -> PlayedScene {
@@ -132,4 +132,49 @@ fn an_announcement_after_a_refused_trunk_is_no_answer() {
     let (played, _) = answered_after_refusal(100, 9);
     let record = &played.only().record;
     assert_eq!((record.outcome, record.operator_answered_at), (CallOutcome::Abandoned, None));
+}
+
+/// The caller hangs up, and the telephone stays off-hook: the PBX plays silence, or the room is still heard.
+#[test]
+fn a_telephone_that_stays_off_hook_leaves_its_extension_to_the_call() {
+    for sends_from in [9, 99] {
+        for (prompt, room) in [(SILENCE, SILENCE), (MUSIC, 2)] {
+            let mut scene = Scene::new();
+            let [a, b] = legs(&mut scene, true, sends_from);
+            scene.connect_through(a, b, 1_000);
+            let answered = scene.now();
+            let talks = scene.now();
+            scene.bridge(a, b, 4_000);
+            let ended = scene.bye(a, Side::Caller);
+            scene.sound(&[(prompt, b, Side::Caller), (room, b, Side::Callee)], 8_000);
+            scene.bye(b, Side::Caller);
+            let played = play(&scene);
+            let call = call_of(&played, &scene, a);
+            let record = &call.record;
+            assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered), "{sends_from}");
+            assert!(record.operator_answered_at.is_some_and(|by| by < at(answered)));
+            hears(call, (1, 2), talks, ended);
+        }
+    }
+}
+
+/// A caller waits in a queue. A stranger of the same number, whose leg the mirror misses, talks with 200, and goes on
+/// after the caller has given up.
+#[test]
+fn a_telephone_of_a_stranger_leaves_no_extension_to_the_call() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    let scene = &mut site.scene;
+    scene.ring_through(a, b);
+    scene.wait(1_000);
+    scene.answer(a);
+    scene.sound(&[(1, a, Side::Caller), (MUSIC, a, Side::Callee)], 1_000);
+    scene.answer(b);
+    let speakers = [(1, a, Side::Caller), (MUSIC, a, Side::Callee), (4, b, Side::Caller), (2, b, Side::Callee)];
+    scene.sound(&speakers, 4_000);
+    scene.bye(a, Side::Caller);
+    scene.sound(&speakers[2..], 10_000);
+    scene.bye(b, Side::Caller);
+    let played = play(scene);
+    assert_eq!(call_of(&played, scene, a).record.internal, None);
 }
