@@ -55,6 +55,22 @@ proptest! {
     }
 }
 
+/// The timestamp runs on during a pause of the sender, and the sequence number does not. So the step over the pause says
+/// nothing about the length of a packet.
+#[test]
+fn losses_after_a_pause_of_the_sender_are_losses() {
+    let mut stats = StreamStats::default();
+    let mut receive = |sequence: u16, packets: u32| {
+        let at = Timestamp::from_micros(1_000_000 + i64::from(packets) * 20_000);
+        stats.handle(at, SequenceNumber(sequence), RtpTime(packets * 160), 8_000)
+    };
+    (0..50).for_each(|n| _ = receive(n, n.into()));
+    // After two seconds without packets, one packet comes. Then 150 packets are lost.
+    assert_eq!(receive(50, 150), PacketArrival::InOrder);
+    assert_eq!(receive(201, 301), PacketArrival::InOrder);
+    assert_eq!(stats.lost(), 150);
+}
+
 #[test]
 fn truncated_packet_keeps_its_header() {
     // The last byte of a packet is the padding length. Here it is cut off, so the parser reads the byte before the cut,

@@ -79,3 +79,21 @@ impl RegisteredUsers {
         self.registrars.get(&registrar) == Some(&Registrants::Several)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// A user may register at ever new hosts, e.g. because a REGISTER is forged.
+    #[test]
+    fn one_user_at_ever_new_registrars_stays_within_the_bound() {
+        let mut users = RegisteredUsers::default();
+        let registrant = IpAddr::V4(Ipv4Addr::LOCALHOST);
+        for registrar in (0..=MAX_LEARNED as u32).map(|n| IpAddr::V4(Ipv4Addr::from(n))) {
+            users.insert("anna", UserRegistration { registrant, registrar });
+        }
+        assert_eq!((users.users.len(), users.registrars.len()), (1, MAX_LEARNED));
+    }
+}

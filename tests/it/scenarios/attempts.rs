@@ -428,6 +428,53 @@ fn a_refused_copy_of_an_invite_does_not_end_the_call() {
     assert_eq!((record.outcome, record.internal.as_deref()), (CallOutcome::Answered, Some("200")));
 }
 
+/// Both copies of an INVITE are refused with 482, e.g. because the call goes in a circle. So the call is over.
+#[test]
+fn an_invite_whose_copies_are_both_refused_is_over() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    let scene = &mut office.scene;
+    scene.invite(a);
+    let other_way = |text: &str| text.replace("branch=z9hG4bK", "branch=z9hG4bKsecond");
+    let cseq = MessageChange::CSeq(scene.get(a).invite_cseq[0]);
+    let offer = scene.sdp(a, Side::Caller, &[]);
+    scene.request(a, Side::Caller, "INVITE", &[MessageChange::Sdp(offer), cseq]);
+    scene.edit_last(other_way);
+    for is_second_copy in [true, false] {
+        scene.response(a, Side::Callee, (482, "INVITE"), &[]);
+        scene.edit_last(|text| if is_second_copy { other_way(text) } else { text.to_owned() });
+    }
+    let refused = scene.now();
+    scene.wait(60_000);
+    let played = play(scene);
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.sip_status), (CallOutcome::Failed, Some(482)));
+    assert!(record.ended_at.is_some_and(|ended| ended <= at(refused)), "the call ends with the second 482");
+}
+
+/// The mirror shows the INVITE with credentials after its answer.
+#[test]
+fn an_invite_with_credentials_seen_after_its_answer_is_no_new_call() {
+    let mut office = Office::new();
+    let a = office.inbound();
+    let scene = &mut office.scene;
+    scene.invite(a);
+    scene.refuse(a, 407, &[MessageChange::Branch("challenge")]);
+    let second = scene.packets().len();
+    scene.invite(a);
+    scene.ring(a);
+    scene.wait(1_000);
+    scene.answer(a);
+    scene.talk(a, 1_000);
+    scene.bye(a, Side::Caller);
+    let mut packets = scene.packets();
+    let answer = packets.iter().position(|p| p.payload.starts_with(b"SIP/2.0 200")).expect("an answer");
+    packets[second..=answer].rotate_left(1);
+    let played = play_packets(&packets, scene.now(), Config::default());
+    let record = &played.only().record;
+    assert_eq!((record.outcome, record.legs.len()), (CallOutcome::Answered, 1));
+}
+
 #[test]
 fn a_second_trunk_after_a_silent_one_belongs_to_the_call() {
     let mut scene = Scene::new();

@@ -117,6 +117,26 @@ fn two_callers_over_one_account_are_two_callers() {
     assert_own_legs(&office, [[a, b], [c, d]]);
 }
 
+/// Two callers show the number of one company, and the provider asserts their own numbers. The PBX passes on both numbers.
+/// The mirror misses the leg of the second caller.
+#[test]
+fn two_callers_who_each_have_two_numbers_are_told_apart_by_both() {
+    for sends_from in [9, 99] {
+        for (own, records) in [(OUTSIDE, 1), (COLLEAGUE, 2)] {
+            let mut office = office();
+            let mut inside = ScenePhone { next_port: 20_000, ..ScenePhone::new(DID, sends_from) };
+            let a = inbound_of(&mut office, COMPANY, &asserts(OUTSIDE));
+            let b = office.scene.leg(&mut inside, &mut office.e200, [COMPANY, "200"]);
+            office.scene.at(b).headers.push(asserts(own));
+            office.scene.ring_through(a, b);
+            office.scene.wait(3_000);
+            office.scene.cancel(a);
+            office.scene.cancel(b);
+            assert_eq!(play(&office.scene).calls.len(), records, "{own} from host {sends_from}");
+        }
+    }
+}
+
 /// Two callers have one company number, and the PBX passes on the numbers that they show.
 #[test]
 fn two_callers_of_one_company_are_two_callers() {
