@@ -286,20 +286,27 @@ fn an_extensions_call_whose_first_hop_is_captured_last_is_outbound() {
 #[test]
 fn hop_between_two_nodes_belongs_to_the_call_when_captured_last() {
     // A cluster has two nodes. The trunk ends at host 9, and the telephone is registered at host 98. The cluster sends
-    // the call from its host 97 to host 98.
-    let mut scene = Scene::mute();
-    let [mut outside, mut trunk, mut inner, mut node, mut phone] =
-        [(OUTSIDE, 1), (DID, 9), ("", 97), ("", 98), ("200", 2)].map(|(user, host)| ScenePhone::new(user, host));
-    let a = scene.leg(&mut outside, &mut trunk, [OUTSIDE, DID]);
-    let middle = scene.leg(&mut inner, &mut node, [OUTSIDE, "200"]);
-    let b = scene.leg(&mut node, &mut phone, [OUTSIDE, "200"]);
-    for leg in [a, b, middle] {
-        scene.invite(leg);
+    // the call from its host 97 to host 98. It may name another number of the caller there.
+    for header in [None, Some("P-Asserted-Identity: <sip:+74951112222@cluster>")] {
+        let mut scene = Scene::mute();
+        let [mut outside, mut trunk, mut inner, mut node, mut phone] =
+            [(OUTSIDE, 1), (DID, 9), ("", 97), ("", 98), ("200", 2)].map(|(user, host)| ScenePhone::new(user, host));
+        let a = scene.leg(&mut outside, &mut trunk, [OUTSIDE, DID]);
+        let middle = scene.leg(&mut inner, &mut node, [OUTSIDE, "200"]);
+        scene.at(middle).headers.extend(header.map(str::to_owned));
+        let b = scene.leg(&mut node, &mut phone, [OUTSIDE, "200"]);
+        for leg in [a, b, middle] {
+            scene.invite(leg);
+        }
+        answer_and_end(&mut scene, &[a, middle, b]);
+        let played = play(&scene);
+        let record = &played.only().record;
+        assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
+        let rules: Vec<_> = record.legs.iter().map(|leg| leg.joined_by).collect();
+        assert_eq!(
+            rules,
+            [None, Some(CorrelationRule::AgreeingNumbers), Some(CorrelationRule::LateCause)],
+            "{header:?}"
+        );
     }
-    answer_and_end(&mut scene, &[a, middle, b]);
-    let played = play(&scene);
-    let record = &played.only().record;
-    assert_eq!((record.direction, record.internal.as_deref()), (CallDirection::Inbound, Some("200")));
-    let rules: Vec<_> = record.legs.iter().map(|leg| leg.joined_by).collect();
-    assert_eq!(rules, [None, Some(CorrelationRule::AgreeingNumbers), Some(CorrelationRule::LateCause)]);
 }
