@@ -103,7 +103,18 @@ impl Correlator<'_> {
         // If several candidate legs match equally well, each shows the same machine. So any of them may be used;
         // `max_by_key` takes the last.
         let AgreeingLeg { slot, leg, order, .. } = found.max_by_key(|found| found.strength)?;
-        Some(alias_of(slot, leg, order, signature))
+        let is_beside = self.rings_same_extension(leg, signature);
+        Some(if is_beside { MachineAlias::OfDraft(leg.machines().0) } else { alias_of(slot, leg, order, signature) })
+    }
+
+    /// Returns whether the new leg rings another telephone of the extension that a leg of the call rings for the same
+    /// outside caller. So neither leg caused the other, although both numbers agree.
+    fn rings_same_extension(&self, leg: &Leg, signature: &LegSignature<'_>) -> bool {
+        leg.join.is_provisional()
+            && !signature.from_extension
+            && self.plan.names_extension(signature.to)
+            && same_number(signature.to, leg.parties.to.as_deref())
+            && signature.at.distance(leg.created_at) <= RING_BURST
     }
 
     /// Returns two addresses of one machine, if a header joins the new leg to `call`. The machine received a leg of

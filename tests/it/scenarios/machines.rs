@@ -99,6 +99,54 @@ fn a_known_pbx_at_an_unusual_port_is_no_telephone() {
     }
 }
 
+/// Two nodes of a cluster ring the two telephones of one extension (shared line). The second telephone answers.
+#[test]
+fn two_telephones_of_one_extension_at_two_nodes_are_one_call() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    let (mut node, mut telephone) = (ScenePhone::new(DID, 98), ScenePhone::new("200", 4));
+    let c = site.scene.leg(&mut node, &mut telephone, [OUTSIDE, "200"]);
+    for leg in [a, b, c] {
+        site.scene.invite(leg);
+    }
+    for leg in [b, c, a] {
+        site.scene.ring(leg);
+    }
+    site.scene.wait(2_000);
+    site.scene.answer(c);
+    site.scene.answer(a);
+    site.scene.cancel(b);
+    let [talks, ended] = site.scene.bridge_until_bye(a, c, 3_000, Side::Caller);
+    let played = play(&site.scene);
+    let record = &played.only().record;
+    assert_eq!(facts(record), (CallDirection::Inbound, Some("200"), CallOutcome::Answered));
+    hears(played.only(), (1, 4), talks, ended);
+}
+
+/// The second telephone answers for another caller of this number, whose leg the mirror misses.
+#[test]
+fn a_stranger_at_the_second_telephone_of_an_extension_is_another_call() {
+    let mut site = TwoAddresses::new();
+    let (a, b) = (site.inbound(OUTSIDE), site.rings_200(OUTSIDE));
+    let (mut node, mut telephone) = (ScenePhone::new(DID, 98), ScenePhone::new("200", 4));
+    let c = site.scene.leg(&mut node, &mut telephone, [OUTSIDE, "200"]);
+    for leg in [a, b, c] {
+        site.scene.invite(leg);
+    }
+    site.scene.wait(1_000);
+    site.scene.answer(c);
+    site.scene.talk(c, 3_000);
+    site.scene.answer(b);
+    site.scene.answer(a);
+    let [talks, ended] = site.scene.bridge_until_bye(a, b, 3_000, Side::Caller);
+    site.scene.talk(c, 2_000);
+    site.scene.bye(c, Side::Caller);
+    let played = play(&site.scene);
+    assert_eq!(played.calls.len(), 2);
+    let own = played.calls.iter().find(|call| call.record.to.as_deref() == Some(DID)).expect("the caller's call");
+    hears(own, (1, 2), talks, ended);
+}
+
 /// The provider forks the call to two WAN addresses of the PBX, and cancels one branch after the answer of the other.
 #[test]
 fn a_call_that_is_forked_to_two_addresses_keeps_its_telephone() {
