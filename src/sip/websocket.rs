@@ -3,7 +3,7 @@
 
 use super::framer::MAX_STREAM_BUFFER;
 use super::header::skip_line_ends;
-use super::start_line::looks_like_sip;
+use super::start_line::{is_start_line, looks_like_sip};
 
 /// Returns whether HTTP headers request or accept an upgrade to WebSocket (RFC 6455 sections 4.1 and 4.2.2).
 pub(super) fn is_upgrade(head: &[u8]) -> bool {
@@ -17,6 +17,9 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
 
 /// Returns whether the bytes begin with a WebSocket frame that contains a SIP message. So connections are recognized
 /// that began before the capture. Returns `None` if the first line of the message is incomplete.
+///
+/// The first line must be a start line beyond doubt. The bytes of a frame header can occur in damaged SIP over TCP, too,
+/// before a piece of a start line.
 pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
     // Only uncompressed text and binary frames count. Otherwise the plain text `BYE sip:...` could be taken for a
     // compressed binary frame with the payload `E sip:...`.
@@ -28,9 +31,11 @@ pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
     let wanted = usize::try_from(header.payload).unwrap_or(usize::MAX).min(PROBE);
     let mut probe = payload.get(..wanted).unwrap_or(payload).to_vec();
     unmask(&mut probe, header.mask, 0);
-    match looks_like_sip(&probe) {
-        false if probe.len() < wanted => None,
-        decided => Some(decided),
+    let message = skip_line_ends(&probe);
+    match memchr::memchr(b'\n', message) {
+        Some(end) => Some(message.get(..end).is_some_and(is_start_line)),
+        None if probe.len() < wanted => None,
+        None => Some(false),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Random and mutated messages: nothing panics, and values agree with those of another parser.
 
+use proptest::test_runner::FileFailurePersistence;
+
 use super::framer::framed;
 use super::*;
 
@@ -44,6 +46,12 @@ fn mutated() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
+    // If a random test fails, proptest stores its input in a file beside this file, and repeats it in later runs.
+    #![proptest_config(ProptestConfig {
+        failure_persistence: Some(Box::new(FileFailurePersistence::WithSource("proptest-regressions"))),
+        ..ProptestConfig::default()
+    })]
+
     #[test]
     fn any_bytes_may_come(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         exercise(&bytes);

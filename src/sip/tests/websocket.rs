@@ -85,6 +85,21 @@ fn websocket_is_recognized_if_its_first_frame_is_split_anywhere() {
 }
 
 #[test]
+fn piece_of_a_damaged_start_line_is_no_websocket_frame() {
+    // The last octets of the damaged line look like a text frame (0x01) of 120 bytes ('x') with a start line.
+    let damaged = b"INVITE \x0bsip:200@p\x01x.example.com SIP/2.0\r\n";
+    let bytes = [b"a body without its message\r\n", &damaged[..], SAME[0].1].concat();
+    let whole = framed(&mut SipFramer::default(), &[&bytes]);
+    for cut in 1..bytes.len() {
+        let (a, b) = bytes.split_at(cut);
+        let mut framer = SipFramer::default();
+        assert_eq!(framed(&mut framer, &[a, b]), whole, "cut at {cut}");
+        assert_eq!(framer.transport(), Transport::Tcp, "cut at {cut}");
+    }
+    assert_eq!(whole.last().map(Vec::as_slice), Some(SAME[0].1));
+}
+
+#[test]
 fn invalid_websocket_frames_are_skipped() {
     let mut framer = SipFramer::default();
     let head = b"HTTP/1.1 101 x\r\nupgrade: websocket\r\n\r\n";
