@@ -577,11 +577,8 @@ impl RtpStream {
         let is_judged = judged.is_some();
         let format = judged.or(announced);
         let secret = is_event(format.as_ref());
-        let redundant = format.as_ref().filter(|f| f.is(Codec::Red)).map_or("", |f| &f.fmtp);
-        let within = redundancy::payload_types(redundant)
-            .filter(|p| *p != pt)
-            .map(|p| (p, negotiation.payload_format(sender, flow, p)));
-        let within: Vec<_> = within.collect();
+        let redundant = format.as_ref().filter(|f| f.is(Codec::Red));
+        let within = redundant.map_or_else(Vec::new, |red| negotiation.formats_within(red, sender, flow));
         match self.formats.uses.iter().position(|p| p.pt == pt) {
             Some(index) => {
                 self.formats.current = index;

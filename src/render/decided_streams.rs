@@ -12,6 +12,7 @@ use crate::call::decision::{Decision, PayloadFormat, SrtpContext};
 use crate::call::record::Side;
 use crate::codec::Codec;
 use crate::net::{Endpoint, PayloadType, Ssrc};
+use crate::rtp::redundancy;
 use crate::spool::reader::PacketEntry;
 
 /// All streams and payload types in the call engine's decisions that were read so far. Each rendering pass has its own
@@ -176,6 +177,20 @@ impl DecidedStream {
     /// Returns whether the packets are unencrypted, and no keys are known with which some may still be encrypted.
     pub(super) const fn is_unencrypted(&self) -> bool {
         matches!(self.protection, StreamProtection::Plain) && self.former_keys.is_none()
+    }
+
+    /// Returns the formats inside packets of redundant audio (RFC 2198), the primary encoding first. If its parameters
+    /// name none of them, all formats with the same clock rate may be inside.
+    pub(super) fn formats_within(&self, redundant: &PayloadFormat) -> Vec<&PayloadFormat> {
+        let known = |pt: PayloadType| self.formats.get(&pt)?.as_deref().filter(|format| !format.is(Codec::Red));
+        let named: Vec<&PayloadFormat> = redundancy::payload_types(&redundant.fmtp).filter_map(known).collect();
+        if !named.is_empty() {
+            return named;
+        }
+        let all = (0..128).map(PayloadType).filter_map(known);
+        let mut within: Vec<_> = all.filter(|format| format.clock_hz == redundant.clock_hz).collect();
+        within.sort_by_key(|format| format.codec().is_some_and(Codec::accompanies_speech));
+        within
     }
 
     #[cold]

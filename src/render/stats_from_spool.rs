@@ -13,7 +13,6 @@ use super::report::RenderError;
 use crate::call::record::{Side, SideRecord};
 use crate::codec::Codec;
 use crate::net::{Flow, PayloadType, Ssrc};
-use crate::rtp::redundancy;
 use crate::rtp::stats::StreamStats;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::{RtpTime, Timestamp};
@@ -82,9 +81,8 @@ impl SpoolStats {
         {
             payload.is_event = format.is(Codec::TelephoneEvent);
             // A redundant packet (RED) counts for the codec of its primary block.
-            let within = if format.is(Codec::Red) { redundancy::payload_types(&format.fmtp).next() } else { None };
-            let within = within.and_then(|pt| known.formats.get(&pt)?.as_ref());
-            payload.codec_name = Some(within.unwrap_or(format).encoding.clone());
+            let within = if format.is(Codec::Red) { known.formats_within(format) } else { Vec::new() };
+            payload.codec_name = Some(within.first().map_or(&format.encoding, |within| &within.encoding).clone());
         }
     }
 

@@ -4,8 +4,9 @@ use super::audio_description::AudioLine;
 use super::{Negotiation, described};
 use crate::call::decision::PayloadFormat;
 use crate::call::record::Side;
-use crate::codec;
+use crate::codec::{self, Codec};
 use crate::net::{Flow, PayloadType};
+use crate::rtp::redundancy;
 
 impl Negotiation {
     /// Returns the payload format of `pt` in packets that `sender` sends on a flow (source, destination).
@@ -48,6 +49,37 @@ impl Negotiation {
     pub(crate) fn own_format(&self, sender: Side, flow: Flow, pt: PayloadType) -> Option<PayloadFormat> {
         let of_line = self.lines_of_flow(sender, flow).and_then(|(own, _)| format_of(&own.formats, pt));
         of_line.or_else(|| format_of(&self.announced(sender)?.formats, pt)).cloned()
+    }
+
+    /// Returns the payload types inside packets of redundant audio that `sender` sends on a flow (source, destination),
+    /// with their formats. That of the primary encoding is the first.
+    ///
+    /// RFC 2198 section 5: `a=fmtp` names them, but it may be missing. Or it names payload types that nobody announced.
+    /// Then each announced payload type with the same clock rate may be inside.
+    pub(crate) fn formats_within(
+        &self,
+        redundant: &PayloadFormat,
+        sender: Side,
+        flow: Flow,
+    ) -> Vec<(PayloadType, Option<PayloadFormat>)> {
+        let is_inside = |format: &PayloadFormat| !format.is(Codec::Red);
+        let read = |pt: PayloadType| (pt, self.payload_format(sender, flow, pt));
+        let named = redundancy::payload_types(&redundant.fmtp).map(read);
+        let named: Vec<_> = named.filter(|(_, format)| format.as_ref().is_none_or(is_inside)).collect();
+        if named.iter().any(|(_, format)| format.is_some()) {
+            return named;
+        }
+        let sides = [sender.other(), sender];
+        let announced = sides.into_iter().filter_map(|side| self.announced(side)).flat_map(|d| &d.formats);
+        let mut within: Vec<(PayloadType, Option<PayloadFormat>)> = Vec::new();
+        for (pt, format) in announced.filter(|(_, f)| is_inside(f) && f.clock_hz == redundant.clock_hz) {
+            if within.iter().all(|(known, _)| known != pt) {
+                within.push((*pt, Some(format.clone())));
+            }
+        }
+        let accompanies = |format: &PayloadFormat| format.codec().is_some_and(Codec::accompanies_speech);
+        within.sort_by_key(|(_, format)| format.as_ref().is_some_and(accompanies));
+        within
     }
 
     /// Returns all announced formats, the caller's first.

@@ -13,7 +13,6 @@ use crate::render::decided_streams::{DecidedStream, DecidedStreams, StreamProtec
 use crate::render::packet;
 use crate::render::report::RenderError;
 use crate::render::second_look::ClockPolicy;
-use crate::rtp::redundancy;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
@@ -188,8 +187,7 @@ fn sampling_rate_hz(known: &DecidedStream, format: &PayloadFormat) -> u32 {
     if !format.is(Codec::Red) {
         return rate(format);
     }
-    let within = redundancy::payload_types(&format.fmtp).filter_map(|pt| known.formats.get(&pt)?.as_deref());
-    within.map(rate).max().unwrap_or(0)
+    known.formats_within(format).into_iter().map(rate).max().unwrap_or(0)
 }
 
 /// Maximum duration of a recording: a week, which is longer than `calls.max_hours` allows. Without it, a damaged

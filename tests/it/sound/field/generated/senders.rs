@@ -450,3 +450,28 @@ fn senders_that_change_within_the_call_are_heard_behind_any_network() {
     }
     assert_none(&wrong);
 }
+
+#[test]
+fn redundant_audio_is_heard_without_its_parameters() {
+    let mut wrong = Vec::new();
+    for seed in seeds(8) {
+        let mut random = Rng::with_seed(48_000 + seed);
+        let voice = CodedVoice::fixture(random.choice(["opus", "pcmu", "g722", "speex_wb"]).unwrap());
+        // The parameters are missing, or name payload types that nobody announced.
+        let fmtp = *random.choice(&["", "a=fmtp:98 111/111\r\n"]).unwrap();
+        let is_first = random.bool();
+        let numbers = if is_first { "98 96" } else { "96 98" };
+        let red = format!("a=rtpmap:98 red/{}\r\n{fmtp}", voice.clock_hz);
+        let line = format!("RTP/AVP {numbers}\r\n{}{red}", voice.lines(96, ""));
+        let mut call = FieldCall::answered(&line, &line);
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let mut packets = voice.packets(1_050.0, 4, start, &mut random);
+            redundant(&mut packets, 1, &SenderTypes { voice: 96, other: 97, red: 98 }, &voice);
+            packets.iter_mut().skip(10).step_by(20).for_each(|packet| packet.is_lost = true);
+            call.send(side, &packets);
+        }
+        let name = format!("seed {seed}: {}, {fmtp:?}, red first {is_first}", voice.rtpmap);
+        wrong.extend(call.faults(&name, 5_200.0, &[]));
+    }
+    assert_none(&wrong);
+}
