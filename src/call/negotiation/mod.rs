@@ -18,8 +18,9 @@ use audio_description::AudioLine;
 pub(crate) use audio_line_use::AudioLineUse;
 pub(crate) use stream_security::StreamSecurity;
 
+use crate::call::decision::PayloadFormat;
 use crate::call::record::Side;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, PayloadType};
 use crate::sdp::MediaDirection;
 
 /// State of the SDP offers and answers of one dialog.
@@ -28,6 +29,8 @@ pub(crate) struct Negotiation {
     announced: [Option<AudioDescription>; 2],
     /// Endpoints of earlier descriptions of each side, newest last. Each was in force once.
     former: [Vec<Endpoint>; 2],
+    /// Formats of earlier descriptions of each side by their payload types, newest last.
+    former_formats: [Vec<(PayloadType, PayloadFormat)>; 2],
     /// Last SDP of each callee in its early dialog, with the callee's tag. After a fork each callee may send early
     /// media.
     forks: Vec<(String, AudioDescription)>,
@@ -223,8 +226,19 @@ impl Negotiation {
         if slot.as_ref() != Some(&description) {
             let replaced = slot.replace(description);
             self.generation += 1;
-            self.note_former(by, replaced.map(|old| old.receivers).unwrap_or_default());
+            if let Some(old) = replaced {
+                self.note_former(by, old.receivers);
+                self.note_former_formats(by, old.formats);
+            }
         }
+    }
+
+    /// Stores the formats of a description that was replaced.
+    fn note_former_formats(&mut self, by: Side, formats: Vec<(PayloadType, PayloadFormat)>) {
+        let former = &mut self.former_formats[by.channel()];
+        former.retain(|(known, _)| formats.iter().all(|(pt, _)| pt != known));
+        former.extend(formats);
+        former.drain(..former.len().saturating_sub(MAX_FORMER));
     }
 
     /// Stores the endpoints of a description that was replaced.
@@ -377,7 +391,8 @@ fn described(known: &[Option<AudioDescription>; 2]) -> impl Iterator<Item = (&Au
 
 /// Maximum number of early dialogs of a fork that are stored.
 const MAX_FORKS: usize = 16;
-/// Maximum number of a side's former endpoints that are stored: one of each early dialog, and of eight re-INVITEs.
+/// Maximum number of a side's former endpoints that are stored: one of each early dialog, and of eight re-INVITEs. As
+/// many former formats are stored.
 const MAX_FORMER: usize = 24;
 
 #[cfg(test)]

@@ -19,7 +19,9 @@ impl Negotiation {
     /// 2. The whole description of the receiver, then the whole description of the sender, each followed by the early
     ///    dialogs.
     /// 3. The unanswered offers of the receiver and of the sender.
-    /// 4. The static payload types of RFC 3551.
+    /// 4. Earlier descriptions of the receiver, then of the sender. A payload type keeps its meaning (RFC 3264 section
+    ///    8.3.2), and some devices go on with it after a re-INVITE without it.
+    /// 5. The static payload types of RFC 3551.
     pub(crate) fn payload_format(&self, sender: Side, flow: Flow, pt: PayloadType) -> Option<PayloadFormat> {
         let lines = self.lines_of_flow(sender, flow);
         let in_line = |line: Option<&AudioLine>| format_of(&line?.formats, pt).cloned();
@@ -34,6 +36,7 @@ impl Negotiation {
             let offer = self.pending[side.channel()].as_ref()?.offer.as_ref()?;
             format_of(&offer.formats, pt).cloned()
         };
+        let former = |side: Side| format_of(&self.former_formats[side.channel()], pt).cloned();
         in_line(lines.map(|(_, theirs)| theirs))
             .or_else(|| lines.and_then(|_| forked(sender.other())))
             .or_else(|| in_line(lines.map(|(own, _)| own)))
@@ -41,6 +44,8 @@ impl Negotiation {
             .or_else(|| of(sender))
             .or_else(|| offered(sender.other()))
             .or_else(|| offered(sender))
+            .or_else(|| former(sender.other()))
+            .or_else(|| former(sender))
             .or_else(|| static_format(pt))
     }
 

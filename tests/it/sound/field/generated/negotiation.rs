@@ -280,3 +280,28 @@ fn fax_is_called_fax_also_without_t38() {
         assert_eq!(record.events.iter().any(|event| event.kind == EventKind::Fax), name != "tones", "{name}");
     }
 }
+
+#[test]
+fn sender_that_keeps_a_payload_type_after_a_renumbering_is_heard() {
+    let mut wrong = Vec::new();
+    for seed in seeds(8) {
+        let mut random = Rng::with_seed(49_000 + seed);
+        let voice = CodedVoice::fixture(random.choice(["opus", "amr", "speex_wb", "g722", "ilbc_30"]).unwrap());
+        let line = |pt: u8| format!("RTP/AVP {pt}\r\n{}", voice.lines(pt, ""));
+        let keeps = *random.choice(&[Side::Caller, Side::Callee]).unwrap();
+        let changed_ms = 2_000.0 + 1_500.0 * random.f64();
+        let mut call = FieldCall::answered(&line(96), &line(96));
+        let by = *random.choice(&[Side::Caller, Side::Callee]).unwrap();
+        call.wire.offer_of(by, changed_ms - 40.0, &describe(by, &line(97)));
+        call.wire.accept(changed_ms - 10.0, &describe(by.other(), &line(97)));
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let mut packets = voice.packets(1_050.0, 5, start, &mut random);
+            let renumbered = packets.iter_mut().filter(|packet| side != keeps && packet.at_ms >= changed_ms);
+            renumbered.for_each(|packet| packet.pt = 97);
+            call.send(side, &packets);
+        }
+        let name = format!("seed {seed}: {}, {keeps:?} keeps 96, {by:?} offers at {changed_ms:.0} ms", voice.rtpmap);
+        wrong.extend(call.faults(&name, 6_200.0, &[]));
+    }
+    assert_none(&wrong);
+}
