@@ -67,10 +67,13 @@ pub(super) const fn number_of(rank: u16) -> u16 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub(super) enum SoundPrecedence {
-    /// The sender is silent, and its decoder makes comfort noise. Or the stream had nothing but quiet noise so far.
+    /// The sender is silent, and its decoder makes comfort noise. Or the stream is superseded, and had nothing but quiet
+    /// noise so far.
     Comfort,
     /// The sender has announced another address than the source of the stream since.
     Superseded,
+    /// The stream had nothing but quiet noise so far.
+    QuietNoise,
     Current,
 }
 
@@ -364,7 +367,12 @@ mod tests {
                 };
                 let layer = if stream == 2 { MixLayer::Further { line: 1 } } else { MixLayer::First };
                 let (channel, number) = (usize::from(seed.is_multiple_of(2)), stream as u16 + 1);
-                let all = [SoundPrecedence::Comfort, SoundPrecedence::Superseded, SoundPrecedence::Current];
+                let all = [
+                    SoundPrecedence::Comfort,
+                    SoundPrecedence::Superseded,
+                    SoundPrecedence::QuietNoise,
+                    SoundPrecedence::Current,
+                ];
                 let target = MixTarget { channel, layer, number, precedence: all[rng.usize(..all.len())] };
                 let loud = if rng.u32(0..10) == 0 { 1 } else { 20_000 };
                 let samples: Vec<i16> = (0..160).map(|_| rng.i16(-loud..=loud)).collect();

@@ -156,8 +156,13 @@ impl StreamPlayer {
         let is_noise = format_decoder.decoder.as_ref().is_some_and(|decoder| decoder.is_comfort_noise());
         // Quirk `noise_stream`: a PBX sends quiet noise all the time beside the voice, as a stream of its own.
         self.is_heard = self.is_heard || peak_of(&self.sound) > QUIET_NOISE;
-        let is_noise = is_noise || (!self.is_heard && !is_digital_silence(&self.sound));
-        let precedence = if is_noise { SoundPrecedence::Comfort } else { self.target.precedence };
+        let is_quiet = !self.is_heard && !is_digital_silence(&self.sound);
+        let precedence = match self.target.precedence {
+            _ if is_noise => SoundPrecedence::Comfort,
+            SoundPrecedence::Current if is_quiet => SoundPrecedence::QuietNoise,
+            _ if is_quiet => SoundPrecedence::Comfort,
+            own => own,
+        };
         format_decoder.output.write(at, &self.sound, precedence, context.buffer);
         let after = if comfort { GapFill::Comfort { generated: 0 } } else { GapFill::Sound };
         self.cursor = Some(PlayoutCursor {

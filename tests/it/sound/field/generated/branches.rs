@@ -81,3 +81,32 @@ fn only_the_branch_that_answers_is_heard_after_the_answer() {
     }
     assert_none(&wrong);
 }
+
+#[test]
+fn quiet_branch_that_answered_is_not_replaced_by_another_branch() {
+    let mut wrong = Vec::new();
+    for seed in seeds(6) {
+        let mut random = Rng::with_seed(32_000 + seed);
+        let voice = CodedVoice::fixture("pcmu");
+        let line = format!("RTP/AVP 96\r\n{}", voice.lines(96, ""));
+        let (other, answer) = (other_branch(&mut random), described(&line, media(Side::Callee)));
+        let mut call = FieldCall::described([describe(Side::Caller, &line), answer.clone()]);
+        call.wire.provisional(200.0, "c", &described(&line, other));
+        call.wire.provisional(350.0, "b", &answer);
+        call.send(Side::Caller, &voice.packets(1_050.0, 4, 0, &mut random));
+        // The callee listens for two seconds: its microphone hears nothing but noise of magnitude 8 to 24.
+        let mut packets = voice.packets(1_030.0, 4, 20, &mut random);
+        for packet in packets.iter_mut().take(100) {
+            packet.payload.iter_mut().for_each(|byte| *byte = random.u8(0xFC..=0xFE));
+            packet.sound.fill(0);
+        }
+        call.send(Side::Callee, &packets);
+        let mut packets = voice.packets(420.0, 3, 40, &mut random);
+        packets.iter_mut().for_each(|packet| packet.payload.rotate_left(1));
+        let first = call.wire.packets.len();
+        call.send_unheard(Side::Callee, &packets);
+        call.wire.packets[first..].iter_mut().for_each(|packet| packet.src = other);
+        wrong.extend(call.faults(&format!("seed {seed}: other at {other}"), 5_200.0, &[]));
+    }
+    assert_none(&wrong);
+}
