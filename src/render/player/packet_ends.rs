@@ -32,6 +32,8 @@ pub(super) struct StrayTail {
     bytes: usize,
     /// Size of the whole payload, bytes.
     of: usize,
+    /// Media time that the timestamp of the packet after the payload gives, ns.
+    next_stamp_ns: i64,
     /// Whether two payloads in a row of this size ended with this number of such bytes.
     is_usual: bool,
 }
@@ -64,8 +66,11 @@ impl StreamPlayer {
         let samples = (beyond_ns * i64::from(format.output.input_hz()) + 500_000_000).div_euclid(1_000_000_000);
         if samples > 0 && beyond_ns < MAX_STRAY_NS && format.format.codec().is_some_and(Codec::has_no_frames) {
             let bytes = end.bytes * samples as usize / end.samples.max(1);
-            let is_usual = end.stray.is_some_and(|before| before.bytes == bytes && before.of == end.bytes);
-            end.stray = Some(StrayTail { bytes, of: end.bytes, is_usual });
+            let next_stamp_ns = playout.media_ns;
+            let is_usual = end.stray.is_some_and(|before| {
+                before.bytes == bytes && before.of == end.bytes && before.next_stamp_ns == end.stamp_ns
+            });
+            end.stray = Some(StrayTail { bytes, of: end.bytes, next_stamp_ns, is_usual });
             cursor.at = DecoderIndex(cursor.at.0 - samples);
             cursor.media_end_ns = playout.media_ns;
         } else if samples < 0 && -beyond_ns < MAX_STRAY_NS {
