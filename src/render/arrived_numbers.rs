@@ -62,7 +62,7 @@ impl ArrivedNumbers {
         let until_after = after.time.wrapping_sub(timing.time);
         let fits = match (timing.unit, before) {
             // Useless timestamps say nothing about the place of a packet.
-            (TimingUnit::Packets(_), _) => true,
+            (TimingUnit::Packets(_) | TimingUnit::Joined { .. }, _) => true,
             (TimingUnit::Ticks(_), Some(before)) => {
                 let span = after.time.wrapping_sub(before.time);
                 span.cast_signed() >= 0 && until_after <= span

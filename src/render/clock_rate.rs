@@ -28,6 +28,21 @@ pub(super) enum MediaClock {
         /// Duration in ns of a packet if its length does not give the duration.
         packet_ns: i64,
     },
+    /// The media time is measured by the RTP timestamps. But packets that follow each other without a pause are joined at
+    /// the durations of their sound (see [`super::joined_stamps`]).
+    Joined {
+        /// Clock rate of the RTP timestamps, Hz.
+        clock_hz: u32,
+        /// Duration in ns of a packet if its length does not give the duration.
+        packet_ns: i64,
+    },
+}
+
+impl MediaClock {
+    /// Returns whether the media time depends on the durations of the packets' sound.
+    pub(super) const fn needs_lengths(self) -> bool {
+        matches!(self, Self::Counted { .. } | Self::Joined { .. })
+    }
 }
 
 /// The facts about one packet that the detector of the clock rate uses.
@@ -124,7 +139,7 @@ impl ClockRateDetector {
     pub(super) fn counted_clock(&self) -> MediaClock {
         let mean_ns = self.arrivals_ns.iter().sum::<i64>() / self.arrivals_ns.len().max(1) as i64;
         let packet_ns = match self.lengths_ns.is_empty() {
-            true => (mean_ns + FRAME_NS / 2) / FRAME_NS * FRAME_NS,
+            true => whole_frames(mean_ns),
             false => median(&mut self.lengths_ns.clone()),
         };
         match self.is_continuous && packet_ns > 0 {
@@ -133,11 +148,26 @@ impl ClockRateDetector {
         }
     }
 
+    /// Returns the way to measure media time by the timestamps, with packets joined at the durations of their sound.
+    /// Comfort noise has pauses between its packets, so it is not joined.
+    pub(super) fn joined_clock(&self) -> MediaClock {
+        let MediaClock::Clock(clock_hz) = self.media_clock() else { return self.media_clock() };
+        let packet_ns = match (self.lengths_ns.is_empty(), self.ticks.is_empty()) {
+            (false, _) => median(&mut self.lengths_ns.clone()),
+            (true, false) => whole_frames(ticks_ns(median(&mut self.ticks.clone()), clock_hz)),
+            (true, true) => 0,
+        };
+        match self.is_continuous && packet_ns > 0 {
+            true => MediaClock::Joined { clock_hz, packet_ns },
+            false => MediaClock::Clock(clock_hz),
+        }
+    }
+
     /// Decides the RTP clock rate by comparing timestamps and arrival times with the duration of the packets' sound.
     /// `ticks` is the median difference of consecutive timestamps. Returns `None` if neither agrees with the duration.
     fn by_length(&self, ticks: u32, length_ns: i64, spacing: ArrivalSpacing) -> Option<MediaClock> {
         let stamps_say = |hz: u32, percent: i64| near(ticks_ns(ticks, hz), length_ns, percent);
-        if stamps_say(self.announced_hz, 2) {
+        if stamps_say(self.announced_hz, 2) || self.wanders_around(length_ns) {
             return Some(MediaClock::Clock(self.announced_hz));
         }
         if self.shares_stamps() {
@@ -151,6 +181,15 @@ impl ClockRateDetector {
         let arrives_so = near(spacing.median_ns, length_ns, 25) || near(spacing.mean_ns, length_ns, 25);
         let broken = ticks == 0 || (arrives_so && !stamps_say(self.announced_hz, 10));
         broken.then_some(MediaClock::Counted { packet_ns: length_ns })
+    }
+
+    /// Returns whether the timestamps advance as the sound does on average, though not in each packet. Pauses do not count.
+    fn wanders_around(&self, length_ns: i64) -> bool {
+        let steps = self.ticks.iter().map(|&ticks| ticks_ns(ticks, self.announced_hz));
+        let (count, sum_ns) = steps
+            .filter(|step_ns| *step_ns < 2 * length_ns)
+            .fold((0, 0), |(count, sum_ns), step_ns| (count + 1, sum_ns + step_ns));
+        count * 2 > self.ticks.len() as i64 && near(sum_ns, count * length_ns, 7)
     }
 
     /// Returns whether several packets share each timestamp, but all timestamps together advance as the sound does.
@@ -176,7 +215,7 @@ impl ClockRateDetector {
             return MediaClock::Clock(hz);
         }
         match self.is_continuous {
-            true => MediaClock::Counted { packet_ns: (median_ns + FRAME_NS / 2) / FRAME_NS * FRAME_NS },
+            true => MediaClock::Counted { packet_ns: whole_frames(median_ns) },
             false => MediaClock::Clock(self.announced_hz),
         }
     }
@@ -184,6 +223,11 @@ impl ClockRateDetector {
 
 fn ticks_ns(ticks: u32, hz: u32) -> i64 {
     i64::from(ticks) * 1_000_000_000 / i64::from(hz.max(1))
+}
+
+/// Returns the nearest duration of whole tens of milliseconds, ns.
+const fn whole_frames(ns: i64) -> i64 {
+    (ns + FRAME_NS / 2) / FRAME_NS * FRAME_NS
 }
 
 fn near(value: i64, of: i64, percent: i64) -> bool {

@@ -23,6 +23,7 @@ mod channel_window;
 mod clock_rate;
 mod decided_streams;
 pub(crate) mod form_judge;
+mod joined_stamps;
 mod mix_buffer;
 mod packet;
 mod plan;

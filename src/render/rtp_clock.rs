@@ -12,6 +12,7 @@
 use std::time::Duration;
 
 use super::arrived_numbers::{ArrivalOrder, ArrivedNumbers};
+use super::joined_stamps::JoinedStamps;
 use crate::net::SequenceNumber;
 
 /// The position of a packet on the stream's own timeline.
@@ -34,6 +35,7 @@ pub(super) struct MediaPosition {
 pub(super) struct TimestampUnwrapper {
     /// The RTP clock rate by which timestamps are read now, with its start; `None` before the first packet.
     base: Option<ClockBase>,
+    joined: JoinedStamps,
     tracks: Vec<TrackTail>,
     /// Indices of the two tracks (packets with about the same lag) used last, the latest first.
     recent: [Option<usize>; 2],
@@ -63,6 +65,14 @@ pub(super) enum TimingUnit {
     /// Measured by the difference of the packets' sequence numbers. The value is the duration of this packet's sound,
     /// ns.
     Packets(i64),
+    /// Measured by the difference of the packets' RTP timestamps, or by the durations of the packets' sound if both
+    /// nearly agree.
+    Joined {
+        /// Clock rate of the timestamps, Hz.
+        clock_hz: u32,
+        /// Duration of this packet's sound, ns.
+        length_ns: i64,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -72,6 +82,10 @@ struct ClockBase {
     /// Sum of timestamp differences since the current RTP clock came into use, ticks.
     ticks: i64,
     last: PacketTiming,
+    /// The last difference between the timestamps of two packets with consecutive sequence numbers, ticks.
+    step: i64,
+    /// Number of such differences that are nearly, but not quite, the difference before.
+    misfits: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -185,21 +199,32 @@ impl TimestampUnwrapper {
         })
     }
 
+    /// Returns the number of packets with timestamps that nearly, but not quite, advanced as expected. If packets are
+    /// joined, the duration of the sound is expected, otherwise the advance of the packet before.
+    pub(super) fn misfits(&self) -> u32 {
+        self.base.map_or(0, |base| base.misfits) + self.joined.misfits()
+    }
+
+    /// Returns the number of joined packets with timestamps that misfit the duration of the packet before.
+    pub(super) const fn joined_misfits(&self) -> u32 {
+        self.joined.misfits()
+    }
+
     fn media_ns(&mut self, at_ns: i64, timing: PacketTiming) -> i64 {
-        let last_lag_ns = self.recent[0].map(|track| self.tracks[track].lag_ns);
-        let base = self.base.get_or_insert(ClockBase { clock_hz: 1, media_ns: at_ns, ticks: 0, last: timing });
+        let due_ns = at_ns - self.recent[0].map_or(0, |track| self.tracks[track].lag_ns);
+        let base = self.base.get_or_insert_with(|| ClockBase::new(at_ns, timing));
         let last = std::mem::replace(&mut base.last, timing);
         match timing.unit {
             TimingUnit::Ticks(clock_hz) => {
-                let clock_hz = clock_hz.max(1);
-                // RFC 3550 section 5.1: timestamps wrap at 2^32. The shorter way round, forward or back, is assumed, so
-                // packets may arrive in any order.
-                let ticks = i64::from(timing.time.wrapping_sub(last.time) as i32);
-                if base.clock_hz == clock_hz {
-                    base.ticks += ticks;
-                } else {
-                    base.change_clock(clock_hz, ticks, at_ns - last_lag_ns.unwrap_or(0));
+                let ticks = base.add_ticks(clock_hz, last, due_ns);
+                if ticks != base.step {
+                    base.handle_odd_step(ticks, last);
                 }
+            }
+            TimingUnit::Joined { clock_hz, length_ns } => {
+                base.add_ticks(clock_hz, last, due_ns);
+                let stamp_ns = base.media_ns + ticks_to_ns(base.ticks, base.clock_hz);
+                return self.joined.media_ns(stamp_ns, timing.sequence, length_ns);
             }
             TimingUnit::Packets(length_ns) => {
                 base.rebase();
@@ -218,6 +243,38 @@ impl TimestampUnwrapper {
 }
 
 impl ClockBase {
+    const fn new(at_ns: i64, first: PacketTiming) -> Self {
+        Self { clock_hz: 1, media_ns: at_ns, ticks: 0, last: first, step: 0, misfits: 0 }
+    }
+
+    /// Adds the difference between the RTP timestamps of the packet `last` and the newest packet, and returns it. The
+    /// newest packet has timestamps of `clock_hz`, and is expected at the media time `due_ns`.
+    #[inline]
+    fn add_ticks(&mut self, clock_hz: u32, last: PacketTiming, due_ns: i64) -> i64 {
+        let clock_hz = clock_hz.max(1);
+        // RFC 3550 section 5.1: timestamps wrap at 2^32. The shorter way round, forward or back, is assumed, so packets
+        // may arrive in any order.
+        let ticks = i64::from(self.last.time.wrapping_sub(last.time) as i32);
+        if self.clock_hz == clock_hz {
+            self.ticks += ticks;
+        } else {
+            self.change_clock(clock_hz, ticks, due_ns);
+        }
+        ticks
+    }
+
+    /// Handles a timestamp that advanced by another difference than the timestamp of the packet before. A difference
+    /// of about the usual one is a misfit; others are pauses, jumps, or lost packets.
+    #[cold]
+    fn handle_odd_step(&mut self, ticks: i64, last: PacketTiming) {
+        if self.last.sequence.wrapping_sub(last.sequence) == 1 {
+            let off = (ticks - self.step).abs();
+            let is_misfit = off <= ticks.min(self.step) && ticks_to_ns(off, self.clock_hz) >= MIN_MISFIT_NS;
+            self.misfits = self.misfits.saturating_add(is_misfit.into());
+            self.step = ticks;
+        }
+    }
+
     /// Switches to another clock rate from this packet on. `ticks` is the difference between the RTP timestamps of this
     /// packet and the last packet. `due_ns` is the media time of this packet if its lag equals the lag of the last
     /// packet.
@@ -271,6 +328,9 @@ const MIN_TRACK_PACKETS: u32 = 3;
 /// Minimum share of overtaken packets in a track of late packets is one divided by this number. The first packets of a
 /// delayed run arrive before the packets that overtake the others.
 const OVERTAKEN_PARTS: u64 = 8;
+/// Minimum difference between timestamps and the duration of the sound that counts as a misfit, ns. Two samples at 8 kHz
+/// in each packet can be heard.
+pub(super) const MIN_MISFIT_NS: i64 = 250_000;
 /// Maximum magnitude of a media time, ns. It is so small that sums of media times cannot overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
 /// Maximum number of tracks (packets with about the same lag) of one stream. A day-long call with a timestamp reset at

@@ -6,6 +6,9 @@
 //! announces, and once by counting packets. The detected clock rate is replaced only if the lag is clearly steadier in
 //! one of these runs.
 //!
+//! A stream is also examined again if its timestamps nearly, but not quite, advance by the same amount from packet to
+//! packet. Its packets are then joined at the durations of their sound ([`super::joined_stamps`]).
+//!
 //! Quirk `leaping_stamps`: a sender adds 20 ms to its timestamps every second while its packets leave evenly
 //! (FreeSWITCH issue 963).
 
@@ -23,12 +26,14 @@ pub(super) enum ClockPolicy {
     /// The RTP timestamps are not used. If the format allows it, sequence numbers and durations of the packets give the
     /// times.
     Counted,
+    /// The RTP timestamps are used, but packets that follow each other without a pause are joined at the durations of
+    /// their sound.
+    Joined,
 }
 
 impl ClockPolicy {
-    /// Other ways to get the times of packets if the RTP timestamps give an unsteady timeline, in the order in which
-    /// they are tried.
-    pub(super) const ALTERNATIVES: [Self; 2] = [Self::Announced, Self::Counted];
+    /// Other ways to get the times of packets, in the order in which they are tried.
+    pub(super) const ALTERNATIVES: [Self; 3] = [Self::Joined, Self::Announced, Self::Counted];
 }
 
 /// How well the timestamps of a stream agree with its arrival times.
@@ -45,13 +50,19 @@ pub(super) struct TimelineFit {
     pauses: u64,
     /// The longest duration of a track (packets with about the same lag) from its first to its last packet, ns.
     span_ns: i64,
+    /// Number of packets with timestamps that nearly, but not quite, advanced as expected.
+    misfits: u32,
+    policy: ClockPolicy,
 }
 
 impl TimelineFit {
     /// Returns how well a stream's timestamps fit its arrival times. The result is computed from the stream's tracks
-    /// (groups of packets with about the same lag).
-    pub(super) fn of(tracks: &[LagTrack]) -> Self {
+    /// (groups of packets with about the same lag). `misfits` is the number of packets with timestamps that nearly, but
+    /// not quite, advanced as expected.
+    pub(super) fn of(tracks: &[LagTrack], misfits: u32, policy: ClockPolicy) -> Self {
         Self {
+            misfits,
+            policy,
             packets: tracks.iter().map(|track| u64::from(track.packets())).sum(),
             tracks: tracks.len() as u64,
             wander_ns: tracks.iter().map(LagTrack::wander_ns).max().unwrap_or(0),
@@ -61,11 +72,41 @@ impl TimelineFit {
         }
     }
 
-    /// Returns whether the timestamps fit the arrival times so badly that the stream should be examined again, with
-    /// another RTP clock rate.
-    pub(super) fn is_doubtful(&self) -> bool {
-        let explained_ns = JITTER_NS + self.span_ns / 1_000_000 * MAX_DRIFT_PPM;
-        self.is_scattered() || (self.packets >= MIN_PACKETS && self.wander_ns > explained_ns)
+    /// Returns whether the stream should be examined again with another policy, because its timestamps fit the arrival
+    /// times or each other too badly.
+    pub(super) fn is_doubtful(&self, policy: ClockPolicy) -> bool {
+        match policy {
+            ClockPolicy::Joined => self.misfits > 0,
+            _ => {
+                // A timestamp that wanders shows the end of a pause only roughly. So joined packets are compared between
+                // pauses.
+                let is_joined = self.policy == ClockPolicy::Joined;
+                let wander_ns = if is_joined { self.run_wander_ns } else { self.wander_ns };
+                let is_unsteady = self.packets >= MIN_PACKETS && wander_ns > JITTER_NS + self.drift_ns();
+                self.is_scattered() || is_unsteady
+            }
+        }
+    }
+
+    /// Returns the largest change of the lag (arrival minus media time) that the drift of a clock explains, ns.
+    fn drift_ns(&self) -> i64 {
+        self.span_ns / 1_000_000 * MAX_DRIFT_PPM
+    }
+
+    /// Returns whether this timeline, which a policy gave, replaces `other`, which has the same packets.
+    pub(super) fn replaces(&self, other: &Self, policy: ClockPolicy) -> bool {
+        match policy {
+            ClockPolicy::Joined => self.joins_misfits_of(other),
+            _ => self.is_calmer_than(other),
+        }
+    }
+
+    /// Returns whether packets with misfitting timestamps were joined in this timeline, and it is as steady as `other`
+    /// between the pauses of the sender. If the durations of the packets were wrong, the lag (arrival minus media time)
+    /// would change ever more.
+    fn joins_misfits_of(&self, other: &Self) -> bool {
+        let most_ns = other.run_wander_ns.max(CALM_NS + self.drift_ns());
+        self.misfits > 0 && self.tracks <= other.tracks && self.run_wander_ns <= most_ns
     }
 
     /// Returns whether a new track (a group of packets with about the same lag) begins every few packets.
@@ -75,7 +116,7 @@ impl TimelineFit {
 
     /// Returns whether this timeline is clearly better than `other`, which has the same packets. It is better if it has
     /// far fewer tracks (groups of packets with about the same lag), or if its lag changes far less.
-    pub(super) fn is_calmer_than(&self, other: &Self) -> bool {
+    fn is_calmer_than(&self, other: &Self) -> bool {
         let fewer_tracks = self.tracks * 2 < other.tracks && self.wander_ns <= other.wander_ns.max(CALM_NS);
         let is_steadier = self.tracks <= other.tracks && self.wander_ns * 2 < other.wander_ns;
         // A clock that counts packets cannot measure the length of a pause. So each pause begins a new track (packets

@@ -135,6 +135,7 @@ impl StreamCollector {
         let clock = match (self.policy, self.finders.get(&key)) {
             (ClockPolicy::Detect, Some(finder)) => finder.media_clock(),
             (ClockPolicy::Counted, Some(finder)) => finder.counted_clock(),
+            (ClockPolicy::Joined, Some(finder)) => finder.joined_clock(),
             (ClockPolicy::Announced, _) | (_, None) => MediaClock::Clock(key.clock_hz),
         };
         self.clocks.insert(key, clock);
@@ -166,7 +167,7 @@ impl StreamCollector {
     }
 
     pub(super) fn fit(&self) -> TimelineFit {
-        TimelineFit::of(&self.tracks)
+        TimelineFit::of(&self.tracks, self.unwrapper.misfits(), self.policy)
     }
 
     /// Passes the payload of a G.726 packet to the object that finds the order of the code words in a byte (the
@@ -219,6 +220,7 @@ impl StreamCollector {
             tracks: timelines,
             latest: self.unwrapper.latest(),
             scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
+            misfitting_packets: self.unwrapper.joined_misfits().into(),
             keys: Vec::new(),
             corrections: corrections(&self.packings),
             forms: self.forms.finish(),

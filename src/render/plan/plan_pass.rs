@@ -115,17 +115,17 @@ impl PlanPass {
         }
     }
 
-    /// Examines streams with a doubtful timeline again, with another RTP clock rate or by counting packets. Keeps such
-    /// a way for a stream if the timeline is clearly steadier with it.
+    /// Examines streams with a doubtful timeline again: with joined packets, with another RTP clock rate, or by counting
+    /// packets. Keeps such a way for a stream if the timeline is clearly better with it.
     pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
         self.streams.values_mut().for_each(StreamCollector::place_pending);
-        let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful());
-        let doubtful: BTreeSet<u32> = doubtful.map(|(number, _)| *number).collect();
-        if doubtful.is_empty() {
-            return Ok(());
-        }
         for policy in ClockPolicy::ALTERNATIVES {
-            let mut again = PlanPass { policy, only: Some(doubtful.clone()), ..PlanPass::default() };
+            let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful(policy));
+            let doubtful: BTreeSet<u32> = doubtful.map(|(number, _)| *number).collect();
+            if doubtful.is_empty() {
+                continue;
+            }
+            let mut again = PlanPass { policy, only: Some(doubtful), ..PlanPass::default() };
             read_until(source, until, &mut |entry| match entry {
                 SpoolEntry::Decided(decided) => again.known.handle_decision(&decided.decision),
                 SpoolEntry::Packet(datagram) => {
@@ -135,7 +135,7 @@ impl PlanPass {
             for (number, mut other) in again.streams {
                 other.place_pending();
                 if let Some(stream) = self.streams.get_mut(&number)
-                    && other.fit().is_calmer_than(&stream.fit())
+                    && other.fit().replaces(&stream.fit(), policy)
                 {
                     other.packings = std::mem::take(&mut stream.packings);
                     other.forms = std::mem::take(&mut stream.forms);

@@ -51,6 +51,8 @@ pub(in crate::render) struct StreamPlan {
     /// Number of packets in the stream if a new track (group of packets with about the same lag) begins every few
     /// packets; 0 otherwise. A value above 0 means that the playout times are probably wrong.
     pub(in crate::render) scattered_packets: u64,
+    /// Number of packets with timestamps that misfit the duration of the packet before, if packets are joined.
+    pub(in crate::render) misfitting_packets: u64,
     /// SRTP keys of the stream, each with the time from which it applies, in order of time.
     pub(super) keys: Vec<(Timestamp, SrtpContext)>,
     /// Pairs of an announced format and the true format of its payloads.
@@ -117,7 +119,7 @@ impl StreamPlan {
     pub(in crate::render) fn wrong_clocks(&self) -> Vec<(u32, u32)> {
         let clocks =
             self.clocks.iter().filter_map(|(&AnnouncedClock { clock_hz: announced, .. }, clock)| match clock {
-                MediaClock::Clock(hz) => Some((announced, *hz)),
+                MediaClock::Clock(hz) | MediaClock::Joined { clock_hz: hz, .. } => Some((announced, *hz)),
                 MediaClock::Counted { .. } => None,
             });
         let mut wrong: Vec<(u32, u32)> = clocks.filter(|(announced, hz)| announced != hz).collect();
@@ -169,6 +171,9 @@ impl ArrivedPacket {
         let unit = match clock {
             MediaClock::Clock(hz) => TimingUnit::Ticks(hz),
             MediaClock::Counted { packet_ns } => TimingUnit::Packets(self.length_ns.unwrap_or(packet_ns)),
+            MediaClock::Joined { clock_hz, packet_ns } => {
+                TimingUnit::Joined { clock_hz, length_ns: self.length_ns.unwrap_or(packet_ns) }
+            }
         };
         PacketTiming { time: self.head.time, sequence: self.head.sequence, unit }
     }

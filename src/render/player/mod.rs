@@ -146,7 +146,7 @@ impl StreamPlayer {
         let format = known.formats.get(&head.pt).and_then(Option::as_ref);
         let clock = format.zip(plan).map(|(format, plan)| plan.clock(head.pt, format));
         let counted = matches!(clock, Some(MediaClock::Counted { .. }));
-        let arrival = if counted || plan.is_some_and(StreamPlan::has_keys) {
+        let arrival = if clock.is_some_and(MediaClock::needs_lengths) || plan.is_some_and(StreamPlan::has_keys) {
             ArrivedPacket::with_length(packet, head, known)
         } else {
             ArrivedPacket::without_length(packet, head)

@@ -7,7 +7,7 @@ use super::builder::{CodedVoice, FieldCall, FieldPacket, assert_none, seeds};
 
 /// How far the timestamps of a talk spurt are off after a pause.
 #[derive(Clone, Copy, Debug)]
-enum Misfit {
+pub enum Misfit {
     /// By this number of ms after each pause.
     Constant(f64),
     /// By a random number of ms, up to this one, forward or back.
@@ -35,7 +35,7 @@ impl Misfit {
 }
 
 /// Makes pauses of 0.1 to 1.2 s between talk spurts of 0.5 to 2.5 s.
-fn pause(packets: &mut [FieldPacket], voice: &CodedVoice, misfit: Misfit, random: &mut Rng) {
+pub fn pause(packets: &mut [FieldPacket], voice: &CodedVoice, misfit: Misfit, random: &mut Rng) {
     let mut at = 0;
     loop {
         at += random.u32(500..2_500).div_ceil(voice.packet_ms) as usize;
