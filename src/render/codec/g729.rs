@@ -7,6 +7,7 @@ use codec_core::types::{AudioCodecExt, CodecConfig};
 
 use super::conceal::{DtxState, FrameConcealer};
 use super::{DecodeError, SpeechDecoder};
+use crate::codec::Codec;
 use crate::render::report::PayloadQuirk;
 
 /// Decoder of one G.729 stream, with its state.
@@ -17,11 +18,56 @@ pub(crate) struct G729Decoder {
     /// Whether the last payload had no speech.
     is_noise: bool,
     concealer: FrameConcealer,
-    /// Whether the last payload had a stray byte after its frames.
-    has_stray_byte: bool,
-    /// Whether an earlier payload had a stray byte behind speech. Then a stray byte may follow a lone silence
-    /// descriptor, too.
-    had_stray_byte: bool,
+    tail: FrameTail,
+}
+
+/// Stray bytes that a device appends to its payloads.
+///
+/// Quirk `trailing_bytes`: one byte behind good frames is stray. So are 4 to 9 bytes, if the frames before have their
+/// parity bits. Two bytes are a silence descriptor, unless several payloads in a row end so: a sender that is silent
+/// sends no speech directly after.
+#[derive(Clone, Copy, Debug, Default)]
+struct FrameTail {
+    /// Whether the last payload had stray bytes.
+    is_present: bool,
+    /// Number of stray bytes behind the speech of the last payload that had any. As many may follow a lone silence
+    /// descriptor.
+    bytes: usize,
+    /// Number of consecutive payloads with speech and a possible silence descriptor behind it.
+    descriptors: u32,
+    /// Number of consecutive speech frames with the right parity bit.
+    good_frames: usize,
+}
+
+/// The bytes behind the speech frames of a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct PayloadRest {
+    sid: Option<[u8; SID_BYTES]>,
+    stray: usize,
+}
+
+impl FrameTail {
+    /// Divides the bytes behind the speech `frames` of a payload; `None` if their number is impossible.
+    fn divide(&mut self, frames: &[[u8; SPEECH_BYTES]], rest: &[u8]) -> Option<PayloadRest> {
+        let is_good = Codec::G729.has_fixed_bits(frames.as_flattened());
+        self.good_frames = if is_good { self.good_frames.saturating_add(frames.len()) } else { 0 };
+        let ends_with_sid = !frames.is_empty() && matches!(rest.len(), SID_BYTES | 3);
+        self.descriptors = if ends_with_sid { self.descriptors.saturating_add(1) } else { 0 };
+        let sid = rest.first_chunk::<SID_BYTES>().copied();
+        let divided = match (frames.is_empty(), rest.len()) {
+            (_, 0) => PayloadRest { sid: None, stray: 0 },
+            (false, stray) if self.descriptors > MAX_DESCRIPTORS => PayloadRest { sid: None, stray },
+            (_, SID_BYTES) => PayloadRest { sid, stray: 0 },
+            (false, 1) => PayloadRest { sid: None, stray: 1 },
+            (false, 3) => PayloadRest { sid, stray: 1 },
+            (_, bytes) if self.bytes > 0 && bytes == SID_BYTES + self.bytes => PayloadRest { sid, stray: self.bytes },
+            (false, stray) if self.good_frames >= MIN_GOOD_FRAMES => PayloadRest { sid: None, stray },
+            _ => return None,
+        };
+        self.is_present = divided.stray > 0;
+        self.bytes = if self.is_present { divided.stray } else { self.bytes };
+        Some(divided)
+    }
 }
 
 impl G729Decoder {
@@ -33,8 +79,7 @@ impl G729Decoder {
             sid: None,
             is_noise: false,
             concealer: FrameConcealer::new(8_000),
-            has_stray_byte: false,
-            had_stray_byte: false,
+            tail: FrameTail::default(),
         })
     }
 
@@ -56,17 +101,9 @@ impl SpeechDecoder for G729Decoder {
 
     fn decode(&mut self, payload: &[u8], out: &mut Vec<i16>) -> Result<(), DecodeError> {
         let (frames, rest) = payload.as_chunks::<SPEECH_BYTES>();
-        let sid = rest.first_chunk::<SID_BYTES>().copied();
-        // Quirk `trailing_bytes`: a device appends one byte to good frames. It is ignored.
-        self.has_stray_byte = match frames.is_empty() {
-            true => rest.len() == SID_BYTES + 1 && self.had_stray_byte,
-            false => rest.len() == 1 || rest.len() == SID_BYTES + 1,
-        };
-        self.had_stray_byte |= self.has_stray_byte;
-        let fits = rest.is_empty() || rest.len() == SID_BYTES || self.has_stray_byte;
-        if payload.is_empty() || !fits {
-            return Err(DecodeError::Length);
-        }
+        self.tail.is_present = false;
+        let rest = if payload.is_empty() { None } else { self.tail.divide(frames, rest) };
+        let PayloadRest { sid, .. } = rest.ok_or(DecodeError::Length)?;
         for frame in frames {
             self.frame(frame, out);
         }
@@ -79,6 +116,7 @@ impl SpeechDecoder for G729Decoder {
     }
 
     fn conceal(&mut self, samples: usize, _next: Option<&[u8]>, out: &mut Vec<i16>) {
+        self.tail.descriptors = 0;
         let mut concealer = std::mem::replace(&mut self.concealer, FrameConcealer::new(8_000));
         let mut frames = 0u32;
         let dtx = if self.sid.is_some() { DtxState::Paused } else { DtxState::Talking };
@@ -104,11 +142,16 @@ impl SpeechDecoder for G729Decoder {
     }
 
     fn quirk(&self) -> Option<PayloadQuirk> {
-        self.has_stray_byte.then_some(PayloadQuirk::TrailingBytes)
+        self.tail.is_present.then_some(PayloadQuirk::TrailingBytes)
     }
 }
 
 const FRAME: usize = 80;
 const SPEECH_BYTES: usize = 10;
 const SID_BYTES: usize = 2;
+/// Maximum number of payloads in a row, without a pause between them, that end with a silence descriptor behind speech.
+const MAX_DESCRIPTORS: u32 = 3;
+/// Minimum number of speech frames in a row with the right parity bit before more than one byte behind them is stray.
+/// Other bytes have so many right bits once in 256.
+const MIN_GOOD_FRAMES: usize = 8;
 const SID_AGAIN: u32 = 8;

@@ -198,6 +198,25 @@ fn bytes_behind_good_frames_are_ignored() {
     assert_none(&wrong);
 }
 
+#[test]
+fn many_bytes_behind_g729_frames_are_ignored() {
+    let mut wrong = Vec::new();
+    for seed in seeds(12) {
+        let mut random = Rng::with_seed(41_500 + seed);
+        let voice = CodedVoice::random(&mut random, &["g729"]);
+        let (bytes, from) = (StrayBytes::Random(random.usize(2..10)), *random.choice(&[0, 20]).unwrap());
+        let mut call = FieldCall::of(&voice);
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let mut packets = voice.packets(1_050.0, 5, start, &mut random);
+            packets.iter_mut().skip(from).for_each(|packet| bytes.append(&mut packet.payload, &mut random));
+            call.send(side, &packets);
+        }
+        let name = format!("seed {seed}: packets of {} ms, {bytes:?} from {from}", voice.packet_ms);
+        wrong.extend(call.faults(&name, 6_200.0, &[ProblemKind::TrailingBytes]));
+    }
+    assert_none(&wrong);
+}
+
 /// Bytes that a device appends to the frames of a packet.
 #[derive(Clone, Copy, Debug)]
 enum StrayBytes {
