@@ -230,6 +230,8 @@ text_enum! {
         TrailingBytes = "trailing_bytes",
         /// The two channels of a stereo stream had opposite phases.
         OppositePhases = "opposite_phases",
+        /// Linear samples (L16) came in little-endian order instead of network byte order.
+        ByteOrder = "byte_order",
         /// Packets were unencrypted although both sides had agreed on SRTP. Their sound is in the recording.
         SentUnencrypted = "sent_unencrypted",
         /// Packets had another payload type than the receiver announced for their format.

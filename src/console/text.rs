@@ -291,6 +291,9 @@ impl Lang {
             ProblemKind::G726Packing => self.of_two("G.726 came in the other order", "G.726 пришёл в другом порядке"),
             ProblemKind::TrailingBytes => self.of_two("packets had bytes left over", "в пакетах были лишние байты"),
             ProblemKind::OppositePhases => self.of_two("stereo channels were opposite", "каналы стерео в противофазе"),
+            ProblemKind::ByteOrder => {
+                self.of_two("L16 came in the other byte order", "L16 пришёл с обратным порядком байтов")
+            }
             ProblemKind::SentUnencrypted => {
                 self.of_two("SRTP was agreed, but not used", "SRTP согласован, но не использован")
             }

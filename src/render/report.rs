@@ -35,6 +35,8 @@ pub enum PayloadQuirk {
     TrailingBytes,
     /// The two channels have opposite phases.
     OppositePhases,
+    /// The bytes of linear samples came in little-endian order instead of network byte order.
+    ByteOrder,
     /// The payload is unencrypted, although both sides agreed on SRTP.
     Unencrypted,
 }

@@ -477,6 +477,7 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
         (ProblemKind::G726Packing, quirk(PayloadQuirk::G726Packing)),
         (ProblemKind::TrailingBytes, quirk(PayloadQuirk::TrailingBytes)),
         (ProblemKind::OppositePhases, quirk(PayloadQuirk::OppositePhases)),
+        (ProblemKind::ByteOrder, quirk(PayloadQuirk::ByteOrder)),
         (ProblemKind::SentUnencrypted, quirk(PayloadQuirk::Unencrypted)),
     ] {
         // A problem that the engine has already reported is not added to the record again, e.g. the truncated packets
@@ -580,7 +581,7 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
 }
 
 /// Kinds of problems that rendering finds. They are removed from the record before a call is rendered again.
-pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 15] = [
+pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 16] = [
     ProblemKind::TornTail,
     ProblemKind::CutBySnaplen,
     ProblemKind::Undecodable,
@@ -593,6 +594,7 @@ pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 15] = [
     ProblemKind::G726Packing,
     ProblemKind::TrailingBytes,
     ProblemKind::OppositePhases,
+    ProblemKind::ByteOrder,
     ProblemKind::SentUnencrypted,
     ProblemKind::OneWayAudio,
     ProblemKind::RenderError,

@@ -163,6 +163,7 @@ fn each_problem_that_rendering_finds_is_removed_before_the_next_rendering() {
         PayloadQuirk::G726Packing,
         PayloadQuirk::TrailingBytes,
         PayloadQuirk::OppositePhases,
+        PayloadQuirk::ByteOrder,
         PayloadQuirk::Unencrypted,
     ];
     let side = SideReport {
@@ -179,7 +180,7 @@ fn each_problem_that_rendering_finds_is_removed_before_the_next_rendering() {
     };
     let mut record = CallRecord::default();
     add_problems(&RenderReport { samples: 1, sides: [side.clone(), side], torn_tail: true }, &mut record);
-    assert_eq!(record.problems.len(), 13, "{:?}", record.problems);
+    assert_eq!(record.problems.len(), 14, "{:?}", record.problems);
     assert!(record.problems.iter().all(|problem| RENDERING_PROBLEMS.contains(&problem.kind)));
 }
 

@@ -13,6 +13,7 @@
 //! or 30 ms). It is 10 ms with Speex and 13.9 ms with wideband Speex. Other codecs have no delay.
 
 pub(crate) mod amr;
+mod byte_order;
 pub(crate) mod cn;
 pub mod conceal;
 mod duration;

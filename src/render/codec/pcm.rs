@@ -1,5 +1,6 @@
 //! Decodes uncompressed samples: L16 and L8 (RFC 3551 sections 4.5.10 and 4.5.11).
 
+use super::byte_order::ByteOrderJudge;
 use super::conceal::Concealer;
 use super::stereo::StereoDownmix;
 use super::{DecodeError, SpeechDecoder};
@@ -12,6 +13,7 @@ pub(crate) struct PcmDecoder {
     width: PcmWidth,
     rate_hz: u32,
     channels: usize,
+    order: ByteOrderJudge,
     stereo: StereoDownmix,
     concealer: Concealer,
 }
@@ -19,7 +21,14 @@ pub(crate) struct PcmDecoder {
 impl PcmDecoder {
     /// Returns a decoder for samples of 8 or 16 bits. Two interleaved channels are mixed to their mean.
     pub(crate) fn new(width: PcmWidth, rate_hz: u32, channels: usize) -> Self {
-        Self { width, rate_hz, channels, stereo: StereoDownmix::default(), concealer: Concealer::new(rate_hz) }
+        Self {
+            width,
+            rate_hz,
+            channels,
+            order: ByteOrderJudge::default(),
+            stereo: StereoDownmix::default(),
+            concealer: Concealer::new(rate_hz),
+        }
     }
 
     fn extend(&mut self, samples: impl Iterator<Item = i16> + Clone, out: &mut Vec<i16>) {
@@ -44,7 +53,14 @@ impl SpeechDecoder for PcmDecoder {
         }
         let at = out.len();
         match self.width {
-            PcmWidth::Sixteen => self.extend(payload.as_chunks().0.iter().map(|&pair| i16::from_be_bytes(pair)), out),
+            PcmWidth::Sixteen => {
+                let (pairs, _) = payload.as_chunks();
+                if self.order.is_little_endian(pairs, self.channels) {
+                    self.extend(pairs.iter().map(|&pair| i16::from_le_bytes(pair)), out);
+                } else {
+                    self.extend(pairs.iter().map(|&pair| i16::from_be_bytes(pair)), out);
+                }
+            }
             PcmWidth::Eight => self.extend(payload.iter().map(|&byte| (i16::from(byte) - 128) << 8), out),
         }
         self.concealer.note_decoded(&mut out[at..]);
@@ -56,7 +72,8 @@ impl SpeechDecoder for PcmDecoder {
     }
 
     fn quirk(&self) -> Option<PayloadQuirk> {
-        self.stereo.is_opposite().then_some(PayloadQuirk::OppositePhases)
+        let is_swapped = self.order.is_swapped().then_some(PayloadQuirk::ByteOrder);
+        is_swapped.or(self.stereo.is_opposite().then_some(PayloadQuirk::OppositePhases))
     }
 }
 

@@ -297,6 +297,29 @@ fn stereo_with_opposite_phases_is_heard() {
     assert_none(&wrong);
 }
 
+#[test]
+fn linear_samples_in_either_byte_order_are_heard() {
+    let mut wrong = Vec::new();
+    for seed in seeds(6) {
+        let mut random = Rng::with_seed(41_700 + seed);
+        let mono = CodedVoice::fixture("pcmu");
+        let mut setting = CallSetting::random(&mut random);
+        setting.story = CallStory::Plain;
+        let odd = *random.choice(&[Side::Caller, Side::Callee]).unwrap();
+        let coded = |bytes: fn(i16) -> [u8; 2]| {
+            let payloads = mono.sound.chunks_exact(160).map(|piece| piece.iter().flat_map(|s| bytes(*s)).collect());
+            CodedVoice { rtpmap: "L16/8000", payloads: payloads.collect(), ..mono.clone() }
+        };
+        let mut call = FieldCall::of(&coded(i16::to_be_bytes)).within(setting);
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let voice = coded(if side == odd { i16::to_le_bytes } else { i16::to_be_bytes });
+            call.send(side, &voice.packets(1_050.0, 4, start, &mut random));
+        }
+        wrong.extend(call.faults(&format!("seed {seed}: {odd:?}, {setting:?}"), 5_200.0, &[ProblemKind::ByteOrder]));
+    }
+    assert_none(&wrong);
+}
+
 /// Returns a stereo voice. The right channel is the left channel multiplied by `percent` percent.
 fn stereo_voice(percent: i32, is_opus: bool) -> CodedVoice {
     let mono = CodedVoice::fixture("pcmu");
