@@ -37,6 +37,7 @@ struct JoinedPacket {
 impl JoinedStamps {
     /// Returns the media time of the next packet, ns. `stamp_ns` is the media time that its timestamp gives, and
     /// `length_ns` is the duration of its sound.
+    #[cold]
     pub(super) fn media_ns(&mut self, stamp_ns: i64, sequence: SequenceNumber, length_ns: i64) -> i64 {
         let joins = self.newest.and_then(|newest| self.joined(newest, stamp_ns, sequence, length_ns));
         let media_ns = joins.unwrap_or(stamp_ns.saturating_sub(self.ahead_ns));

@@ -12,7 +12,7 @@ use crate::render::codec;
 use crate::render::decided_streams::{DecidedStream, DecidedStreams, StreamProtection, is_on_timeline};
 use crate::render::packet;
 use crate::render::report::RenderError;
-use crate::render::second_look::ClockPolicy;
+use crate::render::second_look::{ClockPolicy, TimelineFit};
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
@@ -119,8 +119,10 @@ impl PlanPass {
     /// packets. Keeps such a way for a stream if the timeline is clearly better with it.
     pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
         self.streams.values_mut().for_each(StreamCollector::place_pending);
+        let mut fits: BTreeMap<u32, TimelineFit> =
+            self.streams.iter().map(|(number, stream)| (*number, stream.fit())).collect();
         for policy in ClockPolicy::ALTERNATIVES {
-            let doubtful = self.streams.iter().filter(|(_, stream)| stream.fit().is_doubtful(policy));
+            let doubtful = fits.iter().filter(|(_, fit)| fit.is_doubtful(policy));
             let doubtful: BTreeSet<u32> = doubtful.map(|(number, _)| *number).collect();
             if doubtful.is_empty() {
                 continue;
@@ -134,9 +136,12 @@ impl PlanPass {
             })?;
             for (number, mut other) in again.streams {
                 other.place_pending();
+                let fit = other.fit();
                 if let Some(stream) = self.streams.get_mut(&number)
-                    && other.fit().replaces(&stream.fit(), policy)
+                    && let Some(known) = fits.get_mut(&number)
+                    && fit.replaces(known, policy)
                 {
+                    *known = fit;
                     other.packings = std::mem::take(&mut stream.packings);
                     other.forms = std::mem::take(&mut stream.forms);
                     *stream = other;

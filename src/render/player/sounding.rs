@@ -2,7 +2,6 @@
 //! adds concealment and comfort noise.
 
 use super::context::LossGap;
-use super::packet_ends::PacketEnd;
 use super::{MAX_COMFORT_S, MAX_QUEUE, PacketContent, PlayContext, QueuedPacket, StreamPlayer};
 use crate::codec::SilenceBehavior;
 use crate::render::mix_buffer::{SoundPrecedence, is_digital_silence, peak_of};
@@ -144,7 +143,7 @@ impl StreamPlayer {
             *context.report.quirks.entry(quirk).or_default() += u64::from(context.is_inside(playout.at));
         }
         let length_ns = self.sound.len() as i64 * 1_000_000_000 / i64::from(rate.max(1));
-        self.end = PacketEnd { stamp_ns, bytes: payload.len(), samples: self.sound.len(), ..self.end };
+        (self.end.stamp_ns, self.end.bytes, self.end.samples) = (stamp_ns, payload.len(), self.sound.len());
         let at = continues.map_or(DecoderIndex(ideal.round() as i64), |cursor| cursor.at);
         if continues.is_some() {
             adjust_length(&mut self.sound, ideal - at.0 as f64);
