@@ -104,4 +104,4 @@ impl fmt::Debug for ReadBuffer {
 }
 
 /// Number of bytes read at once. Large reads make the cost of system calls negligible.
-const READ_BYTES: usize = 256 * 1024;
+const READ_BYTES: usize = 64 * 1024;
