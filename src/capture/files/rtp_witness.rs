@@ -6,8 +6,6 @@
 //! before, the clock was set back. The exception: if the file has shown the same packets before, two overlapping
 //! captures were joined, and the clock was not set.
 
-use std::hash::BuildHasher as _;
-
 use super::super::LinkType;
 use super::reader::FileFrameHeader;
 use crate::time::Timestamp;
@@ -47,7 +45,7 @@ struct SeenPacket {
 
 /// Key of a stream: interface, IP addresses, UDP ports and SSRC. The interface is included because each interface has
 /// its own clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct StreamKey {
     interface: u32,
     src: [u8; 16],
@@ -243,9 +241,12 @@ fn udp_of(ip: &[u8]) -> Option<(StreamKey, &[u8])> {
     }
 }
 
-/// Returns the index of a stream in the table of [`SLOTS`] streams: a hash of its key.
+/// Returns the index of a stream in the table of [`SLOTS`] streams: a hash of ports, SSRC and interface. It is computed for
+/// each packet of a file, and the addresses rarely tell more streams apart.
 fn slot_of(key: StreamKey) -> usize {
-    (foldhash::fast::FixedState::with_seed(0).hash_one(key) % SLOTS as u64) as usize
+    let stream = u64::from(u32::from_ne_bytes(key.ssrc)) << 32 | u64::from(u32::from_ne_bytes(key.ports));
+    let hash = (stream ^ u64::from(key.interface)).wrapping_mul(HASH_FACTOR);
+    (hash >> (u64::BITS - SLOTS.ilog2())) as usize
 }
 
 /// IP protocol number of UDP.
@@ -254,7 +255,9 @@ const UDP: u8 = 17;
 const MAX_TAGS: usize = 2;
 /// Assumed time between the packets of a stream, ns, while only one packet was captured (RFC 3551 section 4.2).
 const USUAL_SPACING_NS: i64 = 20_000_000;
-/// Number of streams that the table can hold. A clock step is proven with far fewer streams.
+/// Odd factor of a multiplicative hash: 2^64 divided by the golden ratio.
+const HASH_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+/// Number of streams that the table can hold, a power of two. A clock step is proven with far fewer streams.
 const SLOTS: usize = 1_024;
 /// Maximum number of packets to which a stream's line (capture time by packet number) is fitted: half a second at 20
 /// ms. With more packets, the line would follow a changed network delay too slowly.
