@@ -427,6 +427,35 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    /// Returns whether the sound of the leg depends on the place of this decision among its packets.
+    pub(crate) const fn changes_sound(&self) -> bool {
+        match self {
+            Self::Stream { .. }
+            | Self::StreamOrigin { .. }
+            | Self::FurtherLine { .. }
+            | Self::Superseded { .. }
+            | Self::Payload { .. }
+            | Self::Srtp { .. }
+            | Self::Plain { .. }
+            | Self::Encrypted { .. }
+            | Self::Pause
+            | Self::Resume => true,
+            Self::Begin { .. }
+            | Self::Join(_)
+            | Self::Conversation(_)
+            | Self::Refer(_)
+            | Self::Relate { .. }
+            | Self::Clock { .. }
+            | Self::Outline(_)
+            | Self::VoiceBlocks { .. }
+            | Self::Restart { .. }
+            | Self::Start
+            | Self::End { .. } => false,
+        }
+    }
+}
+
 const fn caller() -> Side {
     Side::Caller
 }

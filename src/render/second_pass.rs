@@ -32,7 +32,7 @@ pub(super) fn render_by(
 ) -> Result<RenderReport, RenderError> {
     let mut pass = RenderPass::new(plan, paths);
     if plan.samples > 0 {
-        let mut reader = source.open()?;
+        let mut reader = source.open_sorting(plan.stored.sorted)?;
         while let Some(entry) = reader.next_entry()? {
             match entry {
                 SpoolEntry::Decided(decided) => pass.known.handle_decision(&decided.decision),
@@ -45,7 +45,11 @@ pub(super) fn render_by(
                     if packet.at >= pass.next_flush {
                         pass.advance(packet.at, out)?;
                     }
-                    packet::split_joined(&packet).for_each(|packet| pass.handle_packet(&packet));
+                    if plan.stored.may_be_merged {
+                        packet::split_joined(&packet).for_each(|packet| pass.handle_packet(&packet));
+                    } else {
+                        pass.handle_packet(&packet);
+                    }
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::report::RenderError;
 use super::stats_from_spool::SpoolStats;
 use crate::call::decision::{Decision, TimedDecision};
 use crate::call::record::{EndedBy, SideRecord};
-use crate::spool::reader::{LegSource, SpoolEntry};
+use crate::spool::reader::{LegSource, SortedEntries, SpoolEntry};
 use crate::time::Timestamp;
 use plan_pass::PlanPass;
 
@@ -51,6 +51,30 @@ pub struct RenderPlan {
     /// Whether the counts in `ended` were counted again from the spool. The call engine's own counts are wrong if it
     /// was restarted during the call, or if datagrams contained several packets.
     pub recounted: bool,
+    /// Facts about the spool by which it can be read faster a second time.
+    pub(super) stored: StoredForm,
+}
+
+/// How the entries of a spool are stored, as far as it matters for reading them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct StoredForm {
+    pub(super) sorted: SortedEntries,
+    /// Whether a datagram may contain several RTP packets.
+    pub(super) may_be_merged: bool,
+}
+
+impl StoredForm {
+    /// Nothing is known, so all entries are sorted and every datagram is examined.
+    pub(super) const UNKNOWN: Self = Self { sorted: SortedEntries::ALL, may_be_merged: true };
+}
+
+/// How the reading of a spool ended.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ReadEnd {
+    /// Whether the spool ended in the middle of a block.
+    pub(super) torn_tail: bool,
+    /// Number of entries that have to be sorted; `None` if too few were.
+    pub(super) to_sort: Option<SortedEntries>,
 }
 
 /// The end of a leg, as the call engine wrote it to the spool.
@@ -88,27 +112,53 @@ impl RenderPlan {
 /// # Errors
 /// Fails if the spool cannot be read.
 pub fn plan(source: &LegSource, options: &RenderOptions) -> Result<RenderPlan, RenderError> {
-    let mut pass = PlanPass::default();
-    let torn_tail = read_until(source, options.until, &mut |entry| match entry {
-        SpoolEntry::Decided(decided) => pass.handle_decided(decided),
-        SpoolEntry::Packet(datagram) => pass.handle_datagram(&datagram),
-    })?;
-    pass.look_again(source, options.until)?;
+    let until = options.until;
+    // Nearly all spools are in order after their first entries. A spool that is not is read again and sorted.
+    let first = if until.is_none() { SortedEntries::FIRST } else { SortedEntries::ALL };
+    let (mut pass, mut read) = planned_in_order(source, first, until)?;
+    if read.to_sort.is_none() {
+        (pass, read) = planned_in_order(source, SortedEntries::ALL, until)?;
+    }
+    pass.look_again(source, until)?;
     if pass.is_miscounted
         && let Some(ended) = &mut pass.ended
     {
-        SpoolStats::of(source, options.until)?.replace_counts(&mut ended.sides);
+        SpoolStats::of(source, until)?.replace_counts(&mut ended.sides);
     }
-    Ok(pass.finish(options, torn_tail))
+    Ok(pass.finish(options, read))
 }
 
-/// Reads all entries of a spool up to a time. Returns true if the spool ended in the middle of a block.
+/// Passes all entries of a spool up to a time to a first rendering pass. Only the given entries are sorted.
+fn planned_in_order(
+    source: &LegSource,
+    sorted: SortedEntries,
+    until: Option<Timestamp>,
+) -> Result<(PlanPass, ReadEnd), RenderError> {
+    let mut pass = PlanPass::default();
+    let read = read_sorting(source, sorted, until, &mut |entry| match entry {
+        SpoolEntry::Decided(decided) => pass.handle_decided(decided),
+        SpoolEntry::Packet(datagram) => pass.handle_datagram(&datagram),
+    })?;
+    Ok((pass, read))
+}
+
+/// Reads all entries of a spool up to a time, in order of time.
 pub(super) fn read_until(
     source: &LegSource,
     until: Option<Timestamp>,
     each: &mut dyn FnMut(SpoolEntry<'_>),
-) -> Result<bool, RenderError> {
-    let mut reader = source.open()?;
+) -> Result<(), RenderError> {
+    read_sorting(source, SortedEntries::ALL, until, each).map(|_| ())
+}
+
+/// Reads all entries of a spool up to a time. Only the given entries are sorted.
+fn read_sorting(
+    source: &LegSource,
+    sorted: SortedEntries,
+    until: Option<Timestamp>,
+    each: &mut dyn FnMut(SpoolEntry<'_>),
+) -> Result<ReadEnd, RenderError> {
+    let mut reader = source.open_sorting(sorted)?;
     let until = until.unwrap_or(Timestamp::MAX);
     while let Some(entry) = reader.next_entry()? {
         match &entry {
@@ -119,7 +169,7 @@ pub(super) fn read_until(
             SpoolEntry::Decided(_) | SpoolEntry::Packet(_) => break,
         }
     }
-    Ok(reader.torn_tail())
+    Ok(ReadEnd { torn_tail: reader.torn_tail(), to_sort: reader.entries_to_sort() })
 }
 
 /// Returns the number of samples of a channel between two moments: `round((to - from) * rate)`.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::collector::StreamCollector;
 use super::stream_plan::{ArrivedPacket, StreamPlan};
-use super::{RenderOptions, RenderPlan, SpooledEnd, read_until, samples_between};
+use super::{ReadEnd, RenderOptions, RenderPlan, SpooledEnd, StoredForm, read_until, samples_between};
 use crate::call::decision::{Decision, PayloadFormat, SrtpContext, TimedDecision};
 use crate::codec::Codec;
 use crate::render::clock_rate::MediaClock;
@@ -151,7 +151,7 @@ impl PlanPass {
         Ok(())
     }
 
-    pub(super) fn finish(mut self, options: &RenderOptions, torn_tail: bool) -> RenderPlan {
+    pub(super) fn finish(mut self, options: &RenderOptions, read: ReadEnd) -> RenderPlan {
         // If the spool has no end of the leg (e.g. after a crash), the time of the last packet is the end.
         let ends_at = self.ends_at.or(self.last_packet_at);
         let (starts_at, ends_at) = match (self.starts_at, ends_at) {
@@ -179,9 +179,13 @@ impl PlanPass {
             ended: self.ended,
             streams,
             pauses: self.pauses,
-            torn_tail,
+            torn_tail: read.torn_tail,
             has_sound: self.widest_hz > 0,
             recounted: self.is_miscounted,
+            stored: match (options.until, read.to_sort) {
+                (None, Some(sorted)) => StoredForm { sorted, may_be_merged: self.is_miscounted },
+                _ => StoredForm::UNKNOWN,
+            },
         }
     }
 }

@@ -7,18 +7,19 @@
 //! returned only for decisions of a newer format.
 
 mod input;
+mod reorder;
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
 use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use input::{BlockBytes, SpoolInput};
+use reorder::{ReorderQueue, ReorderSlot};
 
 use super::chunked_buf::ChunkedBuf;
 use super::format;
+use super::pending_leg::is_media;
 use crate::call::decision::{Decision, FORMAT, TimedDecision};
 use crate::call::event::EARLY_WINDOW;
 use crate::net::Endpoint;
@@ -39,6 +40,14 @@ impl LegSource {
     /// # Errors
     /// Fails if the file cannot be opened.
     pub fn open(&self) -> Result<SpoolReader, SpoolError> {
+        self.open_sorting(SortedEntries::ALL)
+    }
+
+    /// Opens the spool for reading from its beginning. Only the given entries are sorted by time.
+    ///
+    /// # Errors
+    /// Fails if the file cannot be opened.
+    pub(crate) fn open_sorting(&self, sorted: SortedEntries) -> Result<SpoolReader, SpoolError> {
         let input = match self {
             Self::Memory(chunks) => SpoolInput::of_chunks(Arc::clone(chunks)),
             Self::File(path) => {
@@ -48,7 +57,7 @@ impl LegSource {
                 ))
             }
         };
-        Ok(SpoolReader::new(input, self.to_string()))
+        Ok(SpoolReader { sorted, ..SpoolReader::new(input, self.to_string()) })
     }
 }
 
@@ -124,10 +133,27 @@ pub struct PacketEntry<'a> {
     pub(crate) wire_len: u32,
 }
 
+/// The number of entries at the beginning of a spool that a reader sorts by time. After them it returns each entry as it
+/// is stored, which takes less time.
+///
+/// The sound is the same if media packets and the decisions of [`Decision::changes_sound`] are in order after them. Other
+/// decisions and SIP messages may then come late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SortedEntries(u64);
+
+impl SortedEntries {
+    /// All entries are sorted.
+    pub(crate) const ALL: Self = Self(u64::MAX);
+    /// The first entries are sorted. The call engine writes its first decisions together when the media begins, before the
+    /// earlier messages. After that, nearly all spools are in order.
+    pub(crate) const FIRST: Self = Self(64);
+}
+
 /// Reads the entries (packets and decisions of the call engine) of a spool from beginning to end, in order of time.
 pub struct SpoolReader {
     input: SpoolInput,
     path: String,
+    sorted: SortedEntries,
     /// Total length of the complete blocks read so far, bytes.
     valid: u64,
     end: SpoolEnd,
@@ -136,62 +162,22 @@ pub struct SpoolReader {
     entries: Vec<BufferedEntry>,
     free: Vec<usize>,
     queued_bytes: usize,
-    newest_ns: i64,
+    /// Time and rank of the newest entry so far; see [`ReorderSlot`].
+    newest: (i64, u8),
     next_index: u64,
+    /// Number of entries up to the last one that came late and changes the sound.
+    late_until: u64,
+    /// Whether an entry that changes the sound came late after the sorted entries.
+    is_out_of_order: bool,
     /// Index of the entry that was returned last; `None` before the first call.
     current: Option<usize>,
+    /// Length of the block whose packet was returned last without a way through the queue, bytes; otherwise 0.
+    unqueued: usize,
 }
 
 impl std::fmt::Debug for SpoolReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reader").field("path", &self.path).field("valid", &self.valid).finish_non_exhaustive()
-    }
-}
-
-/// Sort key of an entry: time, then the call engine's decisions before packets, then position in the file. `entry` is
-/// the index into the reader's entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct ReorderSlot {
-    at_ns: i64,
-    rank: u8,
-    index: u64,
-    entry: usize,
-}
-
-/// Sorts entries by time. Nearly all entries come in order and are appended to `in_order`; `late` sorts the others.
-#[derive(Debug, Default)]
-struct ReorderQueue {
-    in_order: VecDeque<ReorderSlot>,
-    late: BinaryHeap<Reverse<ReorderSlot>>,
-}
-
-impl ReorderQueue {
-    fn push(&mut self, slot: ReorderSlot) {
-        if self.in_order.back().is_none_or(|last| *last < slot) {
-            self.in_order.push_back(slot);
-        } else {
-            self.late.push(Reverse(slot));
-        }
-    }
-
-    fn pop(&mut self) -> Option<ReorderSlot> {
-        match (self.in_order.front(), self.late.peek()) {
-            (Some(first), Some(Reverse(late))) if late < first => self.late.pop().map(|Reverse(slot)| slot),
-            (None, _) => self.late.pop().map(|Reverse(slot)| slot),
-            _ => self.in_order.pop_front(),
-        }
-    }
-
-    /// Returns the earliest entry; `None` if the queue is empty.
-    fn first(&self) -> Option<&ReorderSlot> {
-        match (self.in_order.front(), self.late.peek()) {
-            (Some(first), Some(Reverse(late))) => Some(first.min(late)),
-            (first, late) => first.or(late.map(|Reverse(slot)| slot)),
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.in_order.len() + self.late.len()
     }
 }
 
@@ -219,12 +205,19 @@ pub(super) struct SpoolPacketHeader {
     pub(super) wire_len: u32,
 }
 
+impl SpoolPacketHeader {
+    const fn entry(self, payload: &[u8]) -> PacketEntry<'_> {
+        PacketEntry { at: self.at, src: self.src, dst: self.dst, payload, wire_len: self.wire_len }
+    }
+}
+
 impl SpoolReader {
     /// Creates a reader of an input. `path` names the input in error messages.
     pub(super) fn new(input: SpoolInput, path: String) -> Self {
         Self {
             input,
             path,
+            sorted: SortedEntries::ALL,
             valid: 0,
             end: SpoolEnd::NotYet,
             seen_section: false,
@@ -232,9 +225,12 @@ impl SpoolReader {
             entries: Vec::new(),
             free: Vec::new(),
             queued_bytes: 0,
-            newest_ns: i64::MIN,
+            newest: (i64::MIN, 0),
             next_index: 0,
+            late_until: 0,
+            is_out_of_order: false,
             current: None,
+            unqueued: 0,
         }
     }
 
@@ -250,21 +246,59 @@ impl SpoolReader {
             }
             self.free.push(entry);
         }
-        while self.end == SpoolEnd::NotYet && !self.is_next_ready() {
+        while self.end == SpoolEnd::NotYet && self.must_sort() && !self.is_next_ready() {
             self.read_block()?;
         }
-        let Some(slot) = self.queue.pop() else { return Ok(None) };
+        if !self.must_sort() {
+            return self.next_stored();
+        }
+        Ok(self.pop_entry())
+    }
+
+    /// Returns whether the next block is among those to be sorted.
+    const fn must_sort(&self) -> bool {
+        self.next_index < self.sorted.0
+    }
+
+    /// Returns the next entry as it is stored; `None` at the end. Entries in the queue come first. A packet that lies completely in the buffer needs no
+    /// queue.
+    fn next_stored(&mut self) -> Result<Option<SpoolEntry<'_>>, SpoolError> {
+        let returned = std::mem::take(&mut self.unqueued);
+        self.finish_block(returned);
+        while self.end == SpoolEnd::NotYet && self.queue.first().is_none() {
+            let Some(length) = whole_packet(self.input.rest()).filter(|_| self.seen_section) else {
+                self.read_any_block()?;
+                continue;
+            };
+            let Some((head, payload)) = parse_packet(&self.input.rest()[8..length - 4]) else {
+                self.finish_block(length);
+                continue;
+            };
+            self.unqueued = length;
+            let payload = &self.input.rest()[8 + payload.start..8 + payload.end];
+            let place = (head.at.as_nanos(), PACKET_RANK);
+            self.is_out_of_order |= place < self.newest && is_media(payload);
+            self.newest = self.newest.max(place);
+            return Ok(Some(SpoolEntry::Packet(head.entry(payload))));
+        }
+        Ok(self.pop_entry())
+    }
+
+    /// Returns the first entry of the queue; `None` if the queue is empty.
+    #[inline]
+    fn pop_entry(&mut self) -> Option<SpoolEntry<'_>> {
+        let slot = self.queue.pop()?;
         self.current = Some(slot.entry);
-        Ok(Some(match &self.entries[slot.entry] {
-            BufferedEntry::Packet { head, payload } => SpoolEntry::Packet(PacketEntry {
-                at: head.at,
-                src: head.src,
-                dst: head.dst,
-                payload: self.input.held(payload),
-                wire_len: head.wire_len,
-            }),
+        Some(match &self.entries[slot.entry] {
+            BufferedEntry::Packet { head, payload } => SpoolEntry::Packet(head.entry(self.input.held(payload))),
             BufferedEntry::Decided(decided) => SpoolEntry::Decided(decided),
-        }))
+        })
+    }
+
+    /// Returns the number of entries that a later reader has to sort, by the entries read so far. `None` if this reader
+    /// returned a media packet or a decision that changes the sound too late, because it sorted too few entries.
+    pub(crate) const fn entries_to_sort(&self) -> Option<SortedEntries> {
+        if self.is_out_of_order { None } else { Some(SortedEntries(self.late_until)) }
     }
 
     /// Returns whether the spool ended within a block. Meaningful only after the last entry.
@@ -282,7 +316,7 @@ impl SpoolReader {
     /// earlier time, or if the queue is full.
     fn is_next_ready(&self) -> bool {
         let Some(first) = self.queue.first() else { return false };
-        self.newest_ns.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
+        self.newest.0.saturating_sub(first.at_ns) > EARLY_WINDOW.as_nanos() as i64
             || self.queue.len() >= MAX_QUEUED
             || self.queued_bytes >= MAX_QUEUED_BYTES
             || self.input.held_bytes() >= MAX_HELD_BYTES
@@ -339,7 +373,7 @@ impl SpoolReader {
         let Some((head, payload)) = parse_packet(&self.input.rest()[8..length - 4]) else { return };
         let payload = self.input.hold(8 + payload.start..8 + payload.end);
         self.queued_bytes += payload.len();
-        self.enqueue(head.at.as_nanos(), 1, BufferedEntry::Packet { head, payload });
+        self.enqueue(head.at.as_nanos(), PACKET_RANK, BufferedEntry::Packet { head, payload });
     }
 
     fn queue_decision(&mut self, length: usize) -> Result<(), SpoolError> {
@@ -353,7 +387,7 @@ impl SpoolReader {
         // The call engine's decision `Begin`, which describes the leg, is returned first, even if packets of early
         // media are earlier.
         let at_ns = if matches!(decided.decision, Decision::Begin { .. }) { i64::MIN } else { at_ns };
-        self.enqueue(at_ns, 0, BufferedEntry::Decided(Box::new(decided)));
+        self.enqueue(at_ns, DECISION_RANK, BufferedEntry::Decided(Box::new(decided)));
         Ok(())
     }
 
@@ -368,9 +402,23 @@ impl SpoolReader {
                 self.entries.len() - 1
             }
         };
-        self.newest_ns = self.newest_ns.max(at_ns);
         self.queue.push(ReorderSlot { at_ns, rank, index: self.next_index, entry: at });
         self.next_index += 1;
+        let is_late = (at_ns, rank) < self.newest;
+        self.newest = self.newest.max((at_ns, rank));
+        if is_late && self.changes_sound(at) {
+            self.late_until = self.next_index;
+            self.is_out_of_order |= self.next_index > self.sorted.0;
+        }
+    }
+
+    /// Returns whether an entry is a media packet or a decision that changes the sound.
+    #[cold]
+    fn changes_sound(&self, entry: usize) -> bool {
+        match &self.entries[entry] {
+            BufferedEntry::Packet { payload, .. } => is_media(self.input.held(payload)),
+            BufferedEntry::Decided(decided) => decided.decision.changes_sound(),
+        }
     }
 
     /// Reads until `want` bytes of the next block are in the buffer. Returns false at the end of the input.
@@ -473,6 +521,10 @@ pub(super) fn parse_packet(body: &[u8]) -> Option<(SpoolPacketHeader, std::ops::
     Some((head, 20 + ip_len + format::UDP_LEN..20 + captured))
 }
 
+/// Rank of a decision among the entries with the same time.
+const DECISION_RANK: u8 = 0;
+/// Rank of a packet among the entries with the same time.
+const PACKET_RANK: u8 = 1;
 /// Maximum number of entries in the reorder queue. In 5 s, two directions at 10 ms a packet have 1,000 entries; a flood
 /// may have 30 times as many.
 const MAX_QUEUED: usize = 32 * 1024;

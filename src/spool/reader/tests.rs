@@ -194,3 +194,66 @@ fn packets_far_apart_do_not_hold_all_of_a_spool_in_memory() {
     assert_eq!(packets, 1_000);
     assert!(most > 1024 * 1024 && most <= 3 * MAX_HELD_BYTES, "{most} bytes");
 }
+
+/// Reads a spool of which only the given entries are sorted. Returns everything that changes the sound, and the largest
+/// number of entries in the queue. The third value says how many entries a later reader has to sort.
+fn sound_entries(source: &LegSource, sorted: SortedEntries) -> (Vec<String>, usize, Option<SortedEntries>) {
+    let mut reader = source.open_sorting(sorted).unwrap();
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        match entry {
+            SpoolEntry::Packet(packet) if is_media(packet.payload) => entries.push(format!("{packet:?}")),
+            SpoolEntry::Decided(decided) if decided.decision.changes_sound() => entries.push(format!("{decided:?}")),
+            SpoolEntry::Packet(_) | SpoolEntry::Decided(_) => {}
+        }
+    }
+    (entries, reader.entries.len(), reader.entries_to_sort())
+}
+
+#[test]
+fn unsorted_reading_has_the_sound_of_a_sorted_one_or_reports_disorder() {
+    let mut unsorted = [0; 2];
+    for seed in 0..300 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut spool = SpoolBuilder::new();
+        let late_percent = [0, 0, 1, 30][rng.usize(..4)];
+        let mut now = 10_000.0;
+        for _ in 0..rng.usize(50..600) {
+            now += rng.f64() * 40.0;
+            let late = if rng.u32(0..100) < late_percent { rng.f64() * 4_900.0 } else { 0.0 };
+            let at = at_ms(now - late);
+            match rng.u32(0..60) {
+                0 => _ = spool.stream(at, Side::Caller),
+                1 => spool.decide(at, Decision::Pause),
+                2 => spool.raw(at, SpoolBuilder::flow(Side::Callee), b"BYE sip:a SIP/2.0", 17),
+                3 => spool.end(at_ms(now - 5_000.0)),
+                _ => packet(&mut spool, now - late),
+            }
+        }
+        let source = spool.source();
+        let (sorted, _, to_sort) = sound_entries(&source, SortedEntries::ALL);
+        let to_sort = to_sort.unwrap();
+        assert_eq!(sound_entries(&source, to_sort).0, sorted, "seed {seed}");
+        let (quick, _, found) = sound_entries(&source, SortedEntries::FIRST);
+        assert_eq!(found.is_some(), to_sort.0 <= SortedEntries::FIRST.0, "seed {seed}: {to_sort:?}");
+        assert!(found.is_none() || quick == sorted, "seed {seed}");
+        unsorted[usize::from(found.is_some())] += 1;
+    }
+    assert!(unsorted.iter().all(|&count| count > 50), "{unsorted:?}");
+}
+
+#[test]
+fn usual_leg_is_read_without_a_queue() {
+    let mut spool = SpoolBuilder::new();
+    // The call engine stores its decisions when the media begins, and the messages before it.
+    spool.stream(at_ms(3_000.0), Side::Caller);
+    spool.raw(at_ms(0.0), SpoolBuilder::flow(Side::Caller), b"INVITE sip:a SIP/2.0", 20);
+    (0..2_000).for_each(|n| packet(&mut spool, 3_000.0 + 20.0 * f64::from(n)));
+    spool.end(at_ms(40_000.0));
+    let (sorted, queued, _) = sound_entries(&spool.source(), SortedEntries::ALL);
+    assert!(queued > 200, "five seconds of packets are sorted: {queued}");
+    let (again, queued, to_sort) = sound_entries(&spool.source(), SortedEntries::FIRST);
+    assert_eq!(again, sorted);
+    assert!(queued <= 64, "{queued} entries in the queue");
+    assert!(to_sort.is_some());
+}
