@@ -50,9 +50,11 @@ pub(super) fn media_address(subject: &OpenLeg<'_>) -> Vec<Evidence> {
 }
 
 /// Returns the evidence of the rule `both_media`: a leg of another call announces the same media addresses of both
-/// parties. Neither sender nor receiver is the same, so the legs have no host in common by which rules find them.
+/// parties. Neither the sender nor the receiver is the same host.
 ///
-/// A cluster that passes session descriptions on unchanged (e.g. CUCM) makes such legs, often with other numbers.
+/// A cluster that passes session descriptions on unchanged (e.g. CUCM) makes such legs, often with other numbers. A PBX
+/// that connects two open legs makes them announce the same parties, too. So later than `PAIR_WINDOW` after the answers
+/// the calls are only related.
 pub(super) fn both_media(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let (leg, table) = (subject.leg, subject.correlator.table);
     if leg.is_closed() || leg.dialog.answered.is_none() {
@@ -61,13 +63,18 @@ pub(super) fn both_media(subject: &OpenLeg<'_>) -> Vec<Evidence> {
     let receivers = leg.announced().iter().flat_map(|e| table.media().announced().at(*e));
     let others = receivers.filter_map(|r| Some((r.slot, table.leg(r.slot)?)));
     let found = others.filter(|(_, other)| other.call() != leg.call() && sends_past_machines(leg, other));
-    let evidence = |(key, other): (_, &Leg)| Evidence::about_leg(CorrelationRule::BothMedia, other.call(), key);
+    let evidence = |(key, other): (_, &Leg)| {
+        let evidence = Evidence::about_leg(CorrelationRule::BothMedia, other.call(), key);
+        let answers = [leg, other].into_iter().filter_map(|leg| leg.dialog.answered);
+        let is_late = answers.map(|(at, _)| at).max().is_none_or(|at| subject.correlator.now.since(at) > PAIR_WINDOW);
+        if is_late { evidence.relating() } else { evidence }
+    };
     let evidence: Vec<Evidence> = found.map(evidence).collect();
     if only_call(evidence.iter().copied()).is_some() { evidence } else { Vec::new() }
 }
 
-/// Returns whether two legs announce the same two parties, and both were answered for them. The older leg waited for its
-/// answer when the newer one began. Otherwise a later call may use the addresses again.
+/// Returns whether two legs announce the same two parties, and both were answered within `PAIR_WINDOW`. The older leg
+/// waited for its answer when the newer one began. Otherwise a later call may use the addresses again.
 fn sends_past_machines(leg: &Leg, other: &Leg) -> bool {
     let (older, newer) = if leg.created_at <= other.created_at { (leg, other) } else { (other, leg) };
     let ((sender, receiver), (from, to)) = (leg.hop(), other.hop());

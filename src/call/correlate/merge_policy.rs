@@ -9,8 +9,8 @@ use crate::call::leg::Leg;
 impl Correlator<'_> {
     /// Returns whether the rule `by` may still join this call to another call, or a leg to this call.
     ///
-    /// - The rules `media_content`, `both_media` and `ring_outcome` may join a call until delivery may register it in Pyrus. All
-    ///   other rules may join it only until an event announces it.
+    /// - The rules `media_content`, `both_media` and `ring_outcome` may join a call until delivery may register it in
+    ///   Pyrus. All other rules may join it only until an event announces it.
     /// - Rules about numbers must not join a call that another known call caused, or that could belong to several
     ///   calls.
     /// - If an earlier process announced the call and its spool is gone, no rule may join it.

@@ -3,10 +3,11 @@
 
 use callspan::call::correlation_rule::CorrelationRule;
 use callspan::call::record::{CallDirection, CallOutcome, Side};
+use callspan::net::Endpoint;
 
 use crate::scenarios::dialog_lifecycle::hears;
 use crate::scenarios::machines::facts;
-use crate::scenarios::{DID, OUTSIDE};
+use crate::scenarios::{DID, MUSIC, OUTSIDE, call_of, related};
 use crate::support::playback::play;
 use crate::support::scenario::{DialogId, Scene, ScenePhone};
 
@@ -144,5 +145,45 @@ fn strangers_with_common_media_addresses_are_no_call_through_a_cluster() {
         cluster.scene.bye_all(&[b, a], Side::Caller);
         let legs: Vec<_> = play(&cluster.scene).calls.iter().map(|call| call.record.legs.len()).collect();
         assert_eq!(legs, [1, 1], "kind {kind}");
+    }
+}
+
+/// A caller waits in a queue, while 200 talks with another caller. This caller hangs up, and the cluster connects the
+/// first caller to the open leg of 200 by a re-INVITE on both legs.
+#[test]
+fn a_caller_connected_to_an_open_leg_keeps_the_own_call() {
+    const OTHER: &str = "+79990000002";
+    for shown in [OTHER, "9000"] {
+        let mut cluster = Cluster::new();
+        // The host of a provider shows that the calls are inbound, so nobody has answered the waiting caller.
+        cluster.border.sip = Endpoint::v4([198, 51, 100, 7], 5060);
+        let [a, b] = cluster.inbound(shown);
+        let Cluster { scene, border, trunk_node, .. } = &mut cluster;
+        let c = scene.leg(border, trunk_node, [OTHER, DID]);
+        scene.invite_and_ring(a);
+        scene.wait(300);
+        scene.invite_and_ring(c);
+        scene.wait(200);
+        scene.invite_and_ring(b);
+        scene.wait(1_500);
+        scene.answer(a);
+        scene.wait(1_000);
+        scene.answer(b);
+        scene.answer(c);
+        let waits = [(1, a, Side::Caller), (MUSIC, a, Side::Callee)];
+        let talks = [(3, c, Side::Caller), (2, c, Side::Callee), (3, b, Side::Caller), (2, b, Side::Callee)];
+        scene.sound(&[&waits[..], &talks[..]].concat(), 20_000);
+        scene.bye(c, Side::Caller);
+        let media = [scene.get(a).media[0], scene.get(b).media[1]];
+        (scene.at(a).media, scene.at(b).media) = (media, media);
+        scene.renegotiate(a, Side::Callee, "INVITE", (&[], &[]));
+        scene.renegotiate(b, Side::Caller, "INVITE", (&[], &[]));
+        scene.sound(&[(1, a, Side::Caller), (2, a, Side::Callee)], 5_000);
+        scene.bye_all(&[a, b], Side::Caller);
+        let played = play(scene);
+        let record = &call_of(&played, scene, a).record;
+        assert_eq!((record.legs.len(), record.from.as_deref()), (1, Some(OUTSIDE)), "shown: {shown}");
+        let served = call_of(&played, scene, if shown == OTHER { c } else { b });
+        assert!(related(record, &served.record), "shown: {shown}, {:?}", record.relations);
     }
 }
