@@ -365,11 +365,6 @@ pub(crate) fn reaches_short_number(dialled: Option<&str>, called: Option<&str>) 
     short_numbers_of(dialled).any(|short| short == called)
 }
 
-/// Returns whether a number is an emergency number in some country.
-pub(crate) fn is_emergency_number(number: Option<&str>) -> bool {
-    number.is_some_and(|number| EMERGENCY_NUMBERS.contains(&number))
-}
-
 /// Returns the short outside numbers that a PBX may call for a dialled number. E.g. `9112` is 112 after the digit for an
 /// outside line, and `urn:service:sos` is any emergency number (RFC 5031).
 fn short_numbers_of(dialled: &str) -> impl Iterator<Item = &str> {

@@ -2,9 +2,7 @@
 //! leg, usually the leg of the outside party, supplies the recorded sound and the times of the call.
 
 use crate::call::call_path::{CallPath, PartyEnd, called_number};
-use crate::call::correlation_keys::{
-    CLOCK_SKEW, END_WINDOW, has_digits, is_emergency_number, reaches_short_number, same_number,
-};
+use crate::call::correlation_keys::{CLOCK_SKEW, END_WINDOW, has_digits, reaches_short_number, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
@@ -174,12 +172,7 @@ impl<'a> CallRoles<'a> {
     fn fill_short_number(&self, record: &mut CallRecord, plan: &NumberPlan) {
         let parties = &self.first.parties;
         let (caller, callee) = self.path.way_of(self.first);
-        // A telephone may call a colleague through a PBX at a public address (cloud PBX), whose REGISTER was not captured.
-        let is_for_colleague =
-            || parties.is_from_extension() && !plan.is_pbx(caller) && !is_emergency_number(parties.to.as_deref());
-        let called = plan.is_short_number_at(parties.to.as_deref(), callee)
-            && !plan.is_outside_host(caller)
-            && !is_for_colleague();
+        let called = plan.is_short_number_at(parties.to.as_deref(), callee) && !plan.is_outside_host(caller);
         let calling = plan.is_short_number_at(parties.from.as_deref(), caller) && !plan.is_outside_host(callee);
         let (direction, inside) = match (called, calling) {
             (true, _) => (CallDirection::Outbound, &parties.from),

@@ -63,14 +63,19 @@ fn facts(record: &CallRecord) -> (CallDirection, [Option<&str>; 3]) {
     (record.direction, [&record.from, &record.to, &record.internal].map(|number| number.as_deref()))
 }
 
-/// A telephone calls a colleague through a PBX at a public address. No REGISTER was captured yet.
+/// A telephone calls a colleague through a PBX at a public address. Its REGISTER shows that this host is no provider.
 #[test]
 fn a_call_to_a_colleague_through_a_cloud_pbx_is_internal() {
-    for (to, direction) in [("202", CallDirection::Internal), ("112", CallDirection::Outbound)] {
+    let (internal, outbound) = (CallDirection::Internal, CallDirection::Outbound);
+    for (is_registered, to, direction, extension) in
+        [(true, "202", internal, "202"), (false, "202", outbound, "201"), (false, "112", outbound, "201")]
+    {
         let mut site = Site::new();
+        if is_registered {
+            site.scene.register(&site.e201, &site.provider);
+        }
         let a = site.scene.leg(&mut site.e201, &mut site.provider, ["201", to]);
         let played = site.talk(&[a]);
-        let extension = if to == "112" { "201" } else { to };
         assert_eq!(facts(&played.only().record), (direction, [Some("201"), Some(to), Some(extension)]));
     }
 }
@@ -201,6 +206,7 @@ fn a_short_number_on_a_trunk_has_the_direction_of_its_hosts() {
     for (numbers, is_inbound, direction, extension) in [
         ([DID, "112"], false, outbound, None),
         (["201", "112"], false, outbound, Some("201")),
+        (["201", "900"], false, outbound, Some("201")),
         (["900", DID], true, inbound, None),
         (["900", "202"], true, inbound, Some("202")),
     ] {
