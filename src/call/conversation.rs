@@ -212,8 +212,9 @@ impl Conversation {
             record.operator_answered_at = Some(answer.at);
             let named = roles.first.parties.named_extension().map(str::to_owned);
             record.internal = named.or_else(|| answer.extension.clone());
-            if record.direction == CallDirection::Unknown && roles.has_outside_caller(context.plan) {
-                record.direction = CallDirection::Inbound;
+            if record.direction == CallDirection::Unknown {
+                let inbound = roles.has_outside_caller(context.plan).then_some(CallDirection::Inbound);
+                record.direction = answer.direction.or(inbound).unwrap_or_default();
             }
         }
         record.sip_status = dialog.status;

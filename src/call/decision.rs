@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use crate::call::correlation_rule::CorrelationRule;
-use crate::call::record::{EndedBy, Side, SideRecord};
+use crate::call::record::{CallDirection, EndedBy, Side, SideRecord};
 use crate::codec::{Codec, FormatParameters};
 use crate::net::{Endpoint, PayloadType, Ssrc, Transport};
 use crate::time::Timestamp;
@@ -213,6 +213,9 @@ pub struct AnsweredElsewhere {
     /// Extension that answered the call; `None` for an outside telephone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub extension: Option<String>,
+    /// Direction of the call, if the leg of this party showed it and leaves the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub direction: Option<CallDirection>,
 }
 
 /// A captured REFER request (RFC 3515). The next INVITE to its target may be the transfer.

@@ -12,7 +12,7 @@ use crate::call::decision::AnsweredElsewhere;
 use crate::call::keys::{CallKey, LegKey};
 use crate::call::leg::Leg;
 use crate::call::leg_join::LegJoin;
-use crate::call::record::Side;
+use crate::call::record::{CallDirection, CallRecord, Side};
 use crate::call::roles::CallRoles;
 use crate::time::Timestamp;
 
@@ -99,9 +99,15 @@ impl Correlator<'_> {
 
     /// Returns the command that records the extension of a telephone as the party that answered a call at this time.
     /// Returns `None` if the extension is not known.
+    ///
+    /// The leg of the telephone may leave the call, so the direction is recorded, too.
     pub(super) fn served_by(&self, call: CallKey, telephone: &Leg, at: Timestamp) -> Option<Command> {
         let extension = Some(self.extension_at(telephone)?.to_owned());
-        Some(Command::MarkAnsweredElsewhere { call, by: AnsweredElsewhere { at, extension } })
+        let mut record = CallRecord::default();
+        let legs: Vec<&Leg> = self.table.legs_of(call).collect();
+        CallRoles::from_legs(&legs, self.plan)?.fill_record(&mut record, self.plan);
+        let direction = Some(record.direction).filter(|direction| *direction != CallDirection::Unknown);
+        Some(Command::MarkAnsweredElsewhere { call, by: AnsweredElsewhere { at, extension, direction } })
     }
 
     /// Returns the extension that takes part in a leg; `None` if the leg's party is an outside number.

@@ -104,7 +104,8 @@ impl Correlator<'_> {
         if let ([only], Some((at, _))) = (found, subject.leg.dialog.answered)
             && let Some(extension) = subject.taken_by(only.rule)
         {
-            commands.push(Command::MarkAnsweredElsewhere { call: only.call, by: AnsweredElsewhere { at, extension } });
+            let by = AnsweredElsewhere { at, extension, direction: None };
+            commands.push(Command::MarkAnsweredElsewhere { call: only.call, by });
         }
         commands
     }

@@ -119,7 +119,7 @@ impl Correlator<'_> {
         };
         let mut hops = self.table.legs_of(dialling.call()).filter(|hop| hop.is_branch_of(dialling));
         let is_taken = hops.any(|hop| rang_in_vain(hop.machines().1));
-        let by = AnsweredElsewhere { at, extension: Some(extension) };
+        let by = AnsweredElsewhere { at, extension: Some(extension), direction: None };
         is_taken.then_some(Command::MarkAnsweredElsewhere { call, by })
     }
 

@@ -158,6 +158,31 @@ fn a_telephone_that_stays_off_hook_leaves_its_extension_to_the_call() {
     }
 }
 
+/// A dialler calls the customer first, and then 200. The customer hangs up, and the telephone stays off-hook.
+#[test]
+fn a_dialler_calls_outbound_if_its_telephone_stays_off_hook() {
+    for sends_from in [9, 99] {
+        let mut scene = Scene::noisy();
+        let (mut customer, mut e200) = (ScenePhone::new(OUTSIDE, 1), ScenePhone::new("200", 2));
+        let (mut trunk, mut inside) = (ScenePhone::new(DID, 9), ScenePhone::new(DID, sends_from));
+        inside.next_port = 20_000;
+        let a = scene.leg(&mut trunk, &mut customer, [DID, OUTSIDE]);
+        let b = scene.leg(&mut inside, &mut e200, [OUTSIDE, "200"]);
+        scene.connect(a);
+        scene.wait(100);
+        scene.invite_and_ring(b);
+        scene.wait(300);
+        scene.answer(b);
+        scene.sound(&[(1, a, Side::Callee), (1, b, Side::Caller), (2, b, Side::Callee), (2, a, Side::Caller)], 10_000);
+        scene.bye(a, Side::Callee);
+        scene.sound(&[(SILENCE, b, Side::Caller), (2, b, Side::Callee)], 8_000);
+        scene.bye(b, Side::Caller);
+        let played = play(&scene);
+        let record = &call_of(&played, &scene, a).record;
+        assert_eq!(facts(record), (CallDirection::Outbound, Some("200"), CallOutcome::Answered), "from {sends_from}");
+    }
+}
+
 /// A caller waits in a queue. A stranger of the same number, whose leg the mirror misses, talks with 200, and goes on
 /// after the caller has given up.
 #[test]
