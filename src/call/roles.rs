@@ -1,8 +1,10 @@
 //! Roles of the legs of a call: the anchor leg, the first leg, and the leg of the extension that answered. The anchor
 //! leg, usually the leg of the outside party, supplies the recorded sound and the times of the call.
 
+use std::time::Duration;
+
 use crate::call::call_path::{CallPath, PartyEnd, called_number};
-use crate::call::correlation_keys::{CLOCK_SKEW, END_WINDOW, has_digits, reaches_short_number, same_number};
+use crate::call::correlation_keys::{CLOCK_SKEW, has_digits, reaches_short_number, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::dialog::{AnswerEvidence, DialogStart};
 use crate::call::event::LegId;
@@ -222,13 +224,13 @@ impl<'a> CallRoles<'a> {
     /// Returns whether an outside party answered over a trunk that the mirror does not show.
     ///
     /// Every attempt that it shows had failed long before the PBX answered the caller, and both were heard. A PBX that
-    /// answers only to announce the failure does so at once.
+    /// answers only to announce the failure does so within `FAILURE_ANNOUNCEMENT`.
     fn is_answered_over_unseen_trunk(&self) -> bool {
         let failed = |l: &&Leg| l.dialog.ended().map(|(at, _)| at).filter(|_| l.dialog.answered.is_none());
         let ends: Option<Vec<Timestamp>> = self.called_outside.iter().map(failed).collect();
         let last = ends.and_then(|ends| ends.into_iter().max());
         let answered = answered_at(self.first).filter(|_| !self.has_rung() && self.first.has_both_sides());
-        answered.zip(last).is_some_and(|(at, last)| at >= last + END_WINDOW)
+        answered.zip(last).is_some_and(|(at, last)| at >= last + FAILURE_ANNOUNCEMENT)
     }
 
     /// Returns whether an outside party that the PBX called has answered.
@@ -516,3 +518,6 @@ pub(crate) fn is_completed_elsewhere(reason: &str) -> bool {
 fn answered_at(leg: &Leg) -> Option<Timestamp> {
     leg.dialog.answered.map(|(at, _)| at)
 }
+
+/// Maximum time from the failure of the last attempt to an answer by which the PBX only announces the failure.
+const FAILURE_ANNOUNCEMENT: Duration = Duration::from_secs(5);

@@ -126,12 +126,20 @@ fn a_call_that_is_answered_over_an_unseen_trunk_is_answered() {
     }
 }
 
-/// The PBX answers only to announce that the trunk refused the call.
+/// The PBX answers only to announce that the trunk refused the call, or after 5 s because another trunk answered.
 #[test]
 fn an_announcement_after_a_refused_trunk_is_no_answer() {
-    let (played, _) = answered_after_refusal(100, 9);
-    let record = &played.only().record;
-    assert_eq!((record.outcome, record.operator_answered_at), (CallOutcome::Abandoned, None));
+    for (later_ms, outcome) in [
+        (100, CallOutcome::Abandoned),
+        (1_200, CallOutcome::Abandoned),
+        (4_900, CallOutcome::Abandoned),
+        (5_100, CallOutcome::Answered),
+    ] {
+        let (played, [answered, ..]) = answered_after_refusal(later_ms, 9);
+        let record = &played.only().record;
+        let person = (outcome == CallOutcome::Answered).then_some(at(answered));
+        assert_eq!((record.outcome, record.operator_answered_at), (outcome, person), "after {later_ms} ms");
+    }
 }
 
 /// The caller hangs up, and the telephone stays off-hook: the PBX plays silence, or the room is still heard.
