@@ -5,7 +5,7 @@
 use crate::call::correlate::evidence::{Evidence, only_call};
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::{Command, Correlator};
-use crate::call::correlation_keys::{LegSignature, PAIR_WINDOW};
+use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, PAIR_WINDOW};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::leg::Leg;
 use crate::call::media_index::AddressTrust;
@@ -100,19 +100,35 @@ fn announce_one_party(leg: &Leg, other: &Leg, side: Side) -> bool {
 
 impl Correlator<'_> {
     /// Returns the commands that join the calls of two legs, because their parties send their sound past the machines.
-    /// The machine that received the older leg sent the newer one, from another address.
+    /// The machine that received the one leg sent the other, from another address.
     pub(super) fn join_past_machines(&self, subject: &OpenLeg<'_>, found: Evidence) -> Vec<Command> {
         let join = self.join_calls(found.call, subject.leg.call(), found.rule);
-        let other = found.leg.and_then(|key| Some((key, self.table.leg(key)?)));
-        let own = (subject.key, subject.leg);
-        let in_order =
-            other.map(|other| if other.1.created_at <= own.1.created_at { (other, own) } else { (own, other) });
-        let is_own_address = |leg: &Leg| leg.machines().0.same_host(leg.hop().0);
-        let linked = in_order.filter(|(_, (_, newer))| matches!(join, Command::Merge { .. }) && is_own_address(newer));
-        let alias =
-            linked.map(|((_, older), (leg, _))| Command::SetSendingMachine { leg, machine: older.machines().1 });
+        let other = found.leg.and_then(|key| Some(OpenLeg { key, leg: self.table.leg(key)?, ..*subject }));
+        let alias = other.filter(|_| matches!(join, Command::Merge { .. })).and_then(|other| {
+            let subject_is_cause = is_cause(subject.leg, other.leg)?;
+            let (cause, effect) = if subject_is_cause { (subject, &other) } else { (&other, subject) };
+            let is_own_address = effect.leg.machines().0.same_host(effect.leg.hop().0);
+            let machine = cause.leg.machines().1;
+            is_own_address.then_some(Command::SetSendingMachine { leg: effect.key, machine })
+        });
         [join].into_iter().chain(alias).collect()
     }
+}
+
+/// Returns whether a machine received `leg` and then sent `other`, and not the reverse; `None` if this is not known.
+///
+/// The mirror may show two legs that began within `CLOCK_SKEW` in the wrong order. Then the leg whose caller receives its
+/// media at the host of its own signalling is the cause.
+fn is_cause(leg: &Leg, other: &Leg) -> Option<bool> {
+    if leg.created_at.distance(other.created_at) > CLOCK_SKEW {
+        return Some(leg.created_at < other.created_at);
+    }
+    let is_from_caller = |leg: &Leg| {
+        let announced = leg.dialog.negotiation.announced(Side::Caller);
+        announced.is_some_and(|sdp| sdp.receivers.iter().any(|e| leg.signaller(Side::Caller).same_host(*e)))
+    };
+    let is_first = is_from_caller(leg);
+    (is_first != is_from_caller(other)).then_some(is_first)
 }
 
 /// Returns whether the host that received leg `b` sent leg `a` to a third host.

@@ -148,6 +148,38 @@ fn strangers_with_common_media_addresses_are_no_call_through_a_cluster() {
     }
 }
 
+/// The mirror shows the leg that the cluster sent before the leg that it received.
+#[test]
+fn a_cluster_whose_legs_are_shown_in_reverse_is_one_call() {
+    for apart_ms in [0, 50, 80] {
+        for direction in [CallDirection::Inbound, CallDirection::Outbound] {
+            let mut cluster = Cluster::new();
+            let [a, b] = if direction == CallDirection::Inbound {
+                cluster.inbound("5550100")
+            } else {
+                let a = cluster.scene.leg(&mut cluster.e200, &mut cluster.line_node, ["200", OUTSIDE]);
+                [a, cluster.scene.leg(&mut cluster.trunk_node, &mut cluster.border, ["5550100", "9900055501"])]
+            };
+            cluster.share_media([a, b]);
+            cluster.scene.invite(b);
+            cluster.scene.wait(apart_ms);
+            cluster.scene.invite(a);
+            cluster.scene.ring(b);
+            cluster.scene.ring(a);
+            cluster.scene.wait(1_000);
+            cluster.scene.answer(b);
+            cluster.scene.answer(a);
+            cluster.scene.talk(a, 3_000);
+            cluster.scene.bye_all(&[a, b], Side::Caller);
+            let played = play(&cluster.scene);
+            let record = &played.only().record;
+            assert_eq!(facts(record), (direction, Some("200"), CallOutcome::Answered), "{apart_ms} ms apart");
+            let [from, to] = if direction == CallDirection::Inbound { [OUTSIDE, DID] } else { ["200", OUTSIDE] };
+            assert_eq!([record.from.as_deref(), record.to.as_deref()], [Some(from), Some(to)], "{apart_ms} ms apart");
+        }
+    }
+}
+
 /// A caller waits in a queue, while 200 talks with another caller. This caller hangs up, and the cluster connects the
 /// first caller to the open leg of 200 by a re-INVITE on both legs.
 #[test]
