@@ -25,7 +25,7 @@ pub(crate) struct G729Decoder {
 ///
 /// Quirk `trailing_bytes`: one byte behind good frames is stray. So are 4 to 9 bytes, if the frames before have their
 /// parity bits. Two bytes are a silence descriptor, unless several payloads in a row end so: a sender that is silent
-/// sends no speech directly after.
+/// sends no speech directly after. Behind speech, as many bytes as in an earlier payload are stray again.
 #[derive(Clone, Copy, Debug, Default)]
 struct FrameTail {
     /// Whether the last payload had stray bytes.
@@ -56,7 +56,9 @@ impl FrameTail {
         let sid = rest.first_chunk::<SID_BYTES>().copied();
         let divided = match (frames.is_empty(), rest.len()) {
             (_, 0) => PayloadRest { sid: None, stray: 0 },
-            (false, stray) if self.descriptors > MAX_DESCRIPTORS => PayloadRest { sid: None, stray },
+            (false, stray) if self.descriptors > MAX_DESCRIPTORS || stray == self.bytes => {
+                PayloadRest { sid: None, stray }
+            }
             (_, SID_BYTES) => PayloadRest { sid, stray: 0 },
             (false, 1) => PayloadRest { sid: None, stray: 1 },
             (false, 3) => PayloadRest { sid, stray: 1 },
@@ -155,3 +157,19 @@ const MAX_DESCRIPTORS: u32 = 3;
 /// Other bytes have so many right bits once in 256.
 const MIN_GOOD_FRAMES: usize = 8;
 const SID_AGAIN: u32 = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_stray_bytes_are_left_out_after_a_loss() {
+        let mut tail = FrameTail::default();
+        let frames = [[0; SPEECH_BYTES]; 2];
+        let stray = |tail: &mut FrameTail| tail.divide(&frames, &[1, 2]).map(|rest| rest.stray);
+        assert_eq!([(); 4].map(|()| stray(&mut tail)), [0, 0, 0, 2].map(Some));
+        // Concealing a lost packet ends the row of payloads.
+        tail.descriptors = 0;
+        assert_eq!(stray(&mut tail), Some(2));
+    }
+}
