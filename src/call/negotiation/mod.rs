@@ -233,10 +233,11 @@ impl Negotiation {
         }
     }
 
-    /// Stores the formats of a description that was replaced.
-    fn note_former_formats(&mut self, by: Side, formats: Vec<(PayloadType, PayloadFormat)>) {
+    /// Stores the formats of a description that was replaced. Of too many formats, the preferred ones are stored.
+    fn note_former_formats(&mut self, by: Side, mut formats: Vec<(PayloadType, PayloadFormat)>) {
         let former = &mut self.former_formats[by.channel()];
         former.retain(|(known, _)| formats.iter().all(|(pt, _)| pt != known));
+        formats.truncate(MAX_FORMER);
         former.extend(formats);
         former.drain(..former.len().saturating_sub(MAX_FORMER));
     }

@@ -72,3 +72,15 @@ fn early_media_after_an_srtp_offer_does_not_count_as_plain() {
     negotiation.announce(Side::Callee, description(&protected(5000, 'b')));
     assert!(matches!(negotiation.security(Side::Callee), StreamSecurity::Keys { .. }));
 }
+
+#[test]
+fn preferred_formats_of_a_long_description_stay_known() {
+    let types: Vec<String> = (96..126).map(|pt| pt.to_string()).collect();
+    let maps: String = types.iter().map(|pt| format!("a=rtpmap:{pt} opus/48000/2\r\n")).collect();
+    let mut negotiation = Negotiation::default();
+    negotiation.announce(Side::Caller, description(&format!("m=audio 4000 RTP/AVP {}\r\n{maps}", types.join(" "))));
+    negotiation.announce(Side::Caller, description("m=audio 4000 RTP/AVP 8\r\n"));
+    let end = |port: u16| Endpoint::new("192.0.2.1".parse().expect("an address"), port);
+    let flow = Flow { src: end(5000), dst: end(4000) };
+    assert!(negotiation.payload_format(Side::Callee, flow, PayloadType(96)).is_some());
+}
