@@ -21,6 +21,12 @@ pub(super) fn is_upgrade(head: &[u8]) -> bool {
 /// The first line must be a start line beyond doubt. The bytes of a frame header can occur in damaged SIP over TCP, too,
 /// before a piece of a start line.
 pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
+    begins_frame_with(bytes, is_start_line)
+}
+
+/// Returns whether the bytes begin with a WebSocket frame that contains a message whose first line fulfils a condition.
+/// Returns `None` if this line is incomplete.
+fn begins_frame_with(bytes: &[u8], is_start: fn(&[u8]) -> bool) -> Option<bool> {
     // Only uncompressed text and binary frames count. Otherwise the plain text `BYE sip:...` could be taken for a
     // compressed binary frame with the payload `E sip:...`.
     if !matches!(bytes.first()?, 0x81 | 0x82 | 0x01 | 0x02) {
@@ -33,7 +39,7 @@ pub(super) fn begins_frame(bytes: &[u8]) -> Option<bool> {
     unmask(&mut probe, header.mask, 0);
     let message = skip_line_ends(&probe);
     match memchr::memchr(b'\n', message) {
-        Some(end) => Some(message.get(..end).is_some_and(is_start_line)),
+        Some(end) => Some(message.get(..=end).is_some_and(is_start)),
         None if probe.len() < wanted => None,
         None => Some(false),
     }
@@ -59,7 +65,8 @@ pub(super) struct WebSocketDecoder {
 impl WebSocketDecoder {
     /// Adds the next bytes. Passes each complete message to `out`.
     pub(super) fn push(&mut self, mut data: &[u8], out: &mut dyn FnMut(&[u8])) {
-        if self.lost && begins_frame(data) == Some(true) {
+        // The connection is certainly a WebSocket, so the start line may have any method.
+        if self.lost && begins_frame_with(data, looks_like_sip) == Some(true) {
             self.lost = false;
         }
         while !data.is_empty() {

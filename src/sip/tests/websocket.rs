@@ -70,6 +70,17 @@ fn websocket_seen_from_the_middle_is_read_from_the_next_frame() {
 }
 
 #[test]
+fn websocket_with_lost_bytes_goes_on_with_any_method() {
+    let (plain, other) =
+        (SAME[0].1.to_vec(), b"SUMMON sip:200@example.com SIP/2.0\r\nContent-Length: 0\r\n\r\n".to_vec());
+    let mut framer = SipFramer::default();
+    let mut found = framed(&mut framer, &[&frame(0x81, KEY, &plain)]);
+    framer.gap(&mut |m| found.push(m.to_vec()));
+    found.extend(framed(&mut framer, &[&frame(0x81, KEY, &other)]));
+    assert_eq!(found, [plain, other]);
+}
+
+#[test]
 fn websocket_is_recognized_if_its_first_frame_is_split_anywhere() {
     let (plain, masked) = (SAME[0].1.to_vec(), frame(0x82, KEY, SAME[0].1));
     for cut in 1..masked.len() {
