@@ -179,8 +179,8 @@ impl DecidedStream {
         matches!(self.protection, StreamProtection::Plain) && self.former_keys.is_none()
     }
 
-    /// Returns the formats inside packets of redundant audio (RFC 2198), the primary encoding first. If its parameters
-    /// name none of them, all formats with the same clock rate may be inside.
+    /// Returns the formats inside packets of redundant audio (RFC 2198), in the order of its parameters: the primary
+    /// encoding first. If they name none, all formats with the same clock rate may be inside; speech is the first.
     pub(super) fn formats_within(&self, redundant: &PayloadFormat) -> Vec<&PayloadFormat> {
         let known = |pt: PayloadType| self.formats.get(&pt)?.as_deref().filter(|format| !format.is(Codec::Red));
         let named: Vec<&PayloadFormat> = redundancy::payload_types(&redundant.fmtp).filter_map(known).collect();

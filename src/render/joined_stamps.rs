@@ -1,12 +1,14 @@
 //! Joins the packets of a sender whose timestamps wander around the durations of the packets' sound.
 //!
 //! Quirk `wandering_stamps`: a sender takes each timestamp from its wall clock when the packet leaves, e.g. in whole
-//! milliseconds. Or its timestamps leap by a few milliseconds now and then. The sound has neither gaps nor overlaps there.
+//! milliseconds. Or its timestamps leap by a few milliseconds now and then. The sound has neither gaps nor overlaps
+//! there.
 //!
 //! Packets of the same duration are joined while their timestamps stay near. The sound of each then begins where the
-//! sound of the packet before ends. Lost packets count as if they had come. The timestamps count as near if they are less than a packet away from
-//! their mean course. A timestamp further away is a pause or a jump, which the media time follows. The lag (arrival minus media
-//! time) of joined packets shows the drift of the sender's clock, which the timeline follows.
+//! sound of the packet before ends. The duration of lost packets counts, too. The timestamps count as near if they are
+//! less than a packet away from their mean course. A timestamp further away is a pause or a jump, which the media time
+//! follows. The lag (arrival minus media time) of joined packets shows the drift of the sender's clock, which the
+//! timeline follows.
 
 use super::rtp_clock::MIN_MISFIT_NS;
 use crate::net::SequenceNumber;
@@ -63,8 +65,8 @@ impl JoinedStamps {
         self.misfits
     }
 
-    /// Returns the media time of a packet that is joined to the newest packet. Returns `None` after a pause or a jump, or
-    /// if the durations of both differ.
+    /// Returns the media time of a packet that is joined to the newest packet. Returns `None` after a pause or a jump,
+    /// or if the durations of both differ.
     fn joined(&self, newest: JoinedPacket, stamp_ns: i64, sequence: SequenceNumber, length_ns: i64) -> Option<i64> {
         let steps = i64::from(sequence.distance_from(newest.sequence));
         let media_ns = newest.media_ns.saturating_add(steps.saturating_mul(length_ns));

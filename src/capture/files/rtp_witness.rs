@@ -241,8 +241,8 @@ fn udp_of(ip: &[u8]) -> Option<(StreamKey, &[u8])> {
     }
 }
 
-/// Returns the index of a stream in the table of [`SLOTS`] streams: a hash of ports, SSRC and interface. It is computed for
-/// each packet of a file, and the addresses rarely tell more streams apart.
+/// Returns the index of a stream in the table of [`SLOTS`] streams: a hash of ports, SSRC and interface. It is computed
+/// for each packet of a file, and the addresses rarely tell more streams apart.
 fn slot_of(key: StreamKey) -> usize {
     let stream = u64::from(u32::from_ne_bytes(key.ssrc)) << 32 | u64::from(u32::from_ne_bytes(key.ports));
     let hash = (stream ^ u64::from(key.interface)).wrapping_mul(HASH_FACTOR);

@@ -1,4 +1,5 @@
-//! Reads a spool: packets and the call engine's decisions in order of time, in constant memory.
+//! Reads a spool: packets and the call engine's decisions, in constant memory. All entries are sorted by time, or only
+//! as many at the beginning as the caller asks for (`SortedEntries`).
 //!
 //! A payload is not copied: it is returned from the buffer into which it was read (module `input`).
 //!
@@ -89,7 +90,8 @@ pub enum SpoolError {
     },
     /// A newer version of callspan wrote the file.
     #[error(
-        "{path} was written by a newer callspan (decision format {found}, this version reads up to {FORMAT}): render it with the newer version"
+        "{path} was written by a newer callspan (decision format {found}, this version reads up to {FORMAT}): render it \
+         with the newer version"
     )]
     TooNew {
         /// Path of the file that a newer version wrote.
@@ -133,23 +135,24 @@ pub struct PacketEntry<'a> {
     pub(crate) wire_len: u32,
 }
 
-/// The number of entries at the beginning of a spool that a reader sorts by time. After them it returns each entry as it
-/// is stored, which takes less time.
+/// The number of entries at the beginning of a spool that a reader sorts by time. After them it returns each entry as
+/// it is stored, which takes less time.
 ///
-/// The sound is the same if media packets and the decisions of [`Decision::changes_sound`] are in order after them. Other
-/// decisions and SIP messages may then come late.
+/// The sound is the same if media packets and the decisions of [`Decision::changes_sound`] are in order after them.
+/// Other decisions and SIP messages may then come late.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SortedEntries(u64);
 
 impl SortedEntries {
     /// All entries are sorted.
     pub(crate) const ALL: Self = Self(u64::MAX);
-    /// The first entries are sorted. The call engine writes its first decisions together when the media begins, before the
-    /// earlier messages. After that, nearly all spools are in order.
+    /// The first entries are sorted. The call engine writes its first decisions together when the media begins, before
+    /// the earlier messages. After that, nearly all spools are in order.
     pub(crate) const FIRST: Self = Self(64);
 }
 
-/// Reads the entries (packets and decisions of the call engine) of a spool from beginning to end, in order of time.
+/// Reads the entries (packets and decisions of the call engine) of a spool from beginning to end. They come in order of
+/// time, as far as they are sorted (`SortedEntries`).
 pub struct SpoolReader {
     input: SpoolInput,
     path: String,
@@ -234,7 +237,8 @@ impl SpoolReader {
         }
     }
 
-    /// Returns the next entry in order of time; `None` at the end.
+    /// Returns the next entry; `None` at the end. Entries that are sorted come in order of time, others as they are
+    /// stored.
     ///
     /// # Errors
     /// Fails if the input fails, is not a spool, or was written by a newer version.
@@ -260,8 +264,8 @@ impl SpoolReader {
         self.next_index < self.sorted.0
     }
 
-    /// Returns the next entry as it is stored; `None` at the end. Entries in the queue come first. A packet that lies completely in the buffer needs no
-    /// queue.
+    /// Returns the next entry as it is stored; `None` at the end. Entries in the queue come first. A packet that lies
+    /// completely in the buffer needs no queue.
     fn next_stored(&mut self) -> Result<Option<SpoolEntry<'_>>, SpoolError> {
         let returned = std::mem::take(&mut self.unqueued);
         self.finish_block(returned);
