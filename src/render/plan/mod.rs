@@ -119,7 +119,9 @@ pub fn plan(source: &LegSource, options: &RenderOptions) -> Result<RenderPlan, R
     if read.to_sort.is_none() {
         (pass, read) = planned_in_order(source, SortedEntries::ALL, until)?;
     }
-    pass.look_again(source, until)?;
+    // Entries that are not sorted do not show where reading may end.
+    let sorted = read.to_sort.filter(|_| until.is_none()).unwrap_or(SortedEntries::ALL);
+    pass.look_again(source, sorted, until)?;
     if pass.is_miscounted
         && let Some(ended) = &mut pass.ended
     {
@@ -151,8 +153,8 @@ pub(super) fn read_until(
     read_sorting(source, SortedEntries::ALL, until, each).map(|_| ())
 }
 
-/// Reads all entries of a spool up to a time. Only the given entries are sorted.
-fn read_sorting(
+/// Reads the entries of a spool up to a time. Only the given entries are sorted. Reading ends if too few were.
+pub(super) fn read_sorting(
     source: &LegSource,
     sorted: SortedEntries,
     until: Option<Timestamp>,
@@ -167,6 +169,9 @@ fn read_sorting(
             SpoolEntry::Decided(TimedDecision { decision: Decision::Begin { .. }, .. }) => {}
             // Entries are sorted by time. All further entries are after `until`, too, so reading ends.
             SpoolEntry::Decided(_) | SpoolEntry::Packet(_) => break,
+        }
+        if sorted != SortedEntries::ALL && reader.entries_to_sort().is_none() {
+            break;
         }
     }
     Ok(ReadEnd { torn_tail: reader.torn_tail(), to_sort: reader.entries_to_sort() })

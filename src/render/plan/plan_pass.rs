@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::collector::StreamCollector;
 use super::stream_plan::{ArrivedPacket, StreamPlan};
-use super::{ReadEnd, RenderOptions, RenderPlan, SpooledEnd, StoredForm, read_until, samples_between};
+use super::{ReadEnd, RenderOptions, RenderPlan, SpooledEnd, StoredForm, read_sorting, samples_between};
 use crate::call::decision::{Decision, PayloadFormat, SrtpContext, TimedDecision};
 use crate::codec::Codec;
 use crate::render::clock_rate::MediaClock;
@@ -13,7 +13,7 @@ use crate::render::decided_streams::{DecidedStream, DecidedStreams, StreamProtec
 use crate::render::packet;
 use crate::render::report::RenderError;
 use crate::render::second_look::{ClockPolicy, TimelineFit};
-use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
+use crate::spool::reader::{LegSource, PacketEntry, SortedEntries, SpoolEntry};
 use crate::time::Timestamp;
 
 /// The first rendering pass, with the results of all entries that it has read so far.
@@ -116,8 +116,14 @@ impl PlanPass {
     }
 
     /// Examines streams with a doubtful timeline again: with joined packets, with another RTP clock rate, or by counting
-    /// packets. Keeps such a way for a stream if the timeline is clearly better with it.
-    pub(super) fn look_again(&mut self, source: &LegSource, until: Option<Timestamp>) -> Result<(), RenderError> {
+    /// packets. Keeps such a way for a stream if the timeline is clearly better with it. Only the given entries of the
+    /// spool are sorted.
+    pub(super) fn look_again(
+        &mut self,
+        source: &LegSource,
+        sorted: SortedEntries,
+        until: Option<Timestamp>,
+    ) -> Result<(), RenderError> {
         self.streams.values_mut().for_each(StreamCollector::place_pending);
         let mut fits: BTreeMap<u32, TimelineFit> =
             self.streams.iter().map(|(number, stream)| (*number, stream.fit())).collect();
@@ -128,7 +134,7 @@ impl PlanPass {
                 continue;
             }
             let mut again = PlanPass { policy, only: Some(doubtful), ..PlanPass::default() };
-            read_until(source, until, &mut |entry| match entry {
+            read_sorting(source, sorted, until, &mut |entry| match entry {
                 SpoolEntry::Decided(decided) => again.known.handle_decision(&decided.decision),
                 SpoolEntry::Packet(datagram) => {
                     packet::split_joined(&datagram).for_each(|packet| again.handle_packet(&packet));
