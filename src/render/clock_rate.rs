@@ -28,8 +28,8 @@ pub(super) enum MediaClock {
         /// Duration in ns of a packet if its length does not give the duration.
         packet_ns: i64,
     },
-    /// The media time is measured by the RTP timestamps. But packets that follow each other without a pause are joined at
-    /// the durations of their sound (see [`super::joined_stamps`]).
+    /// The media time is measured by the RTP timestamps. But packets that follow each other without a pause are joined
+    /// at the durations of their sound (see [`super::joined_stamps`]).
     Joined {
         /// Clock rate of the RTP timestamps, Hz.
         clock_hz: u32,
@@ -154,7 +154,7 @@ impl ClockRateDetector {
         let MediaClock::Clock(clock_hz) = self.media_clock() else { return self.media_clock() };
         let packet_ns = match (self.lengths_ns.is_empty(), self.ticks.is_empty()) {
             (false, _) => median(&mut self.lengths_ns.clone()),
-            (true, false) => whole_frames(ticks_ns(median(&mut self.ticks.clone()), clock_hz)),
+            (true, false) => stamped_frames(ticks_ns(median(&mut self.ticks.clone()), clock_hz)),
             (true, true) => 0,
         };
         match self.is_continuous && packet_ns > 0 {
@@ -183,7 +183,8 @@ impl ClockRateDetector {
         broken.then_some(MediaClock::Counted { packet_ns: length_ns })
     }
 
-    /// Returns whether the timestamps advance as the sound does on average, though not in each packet. Pauses do not count.
+    /// Returns whether the timestamps advance as the sound does on average, though not in each packet. Pauses do not
+    /// count.
     fn wanders_around(&self, length_ns: i64) -> bool {
         let steps = self.ticks.iter().map(|&ticks| ticks_ns(ticks, self.announced_hz));
         let (count, sum_ns) = steps
@@ -230,6 +231,12 @@ const fn whole_frames(ns: i64) -> i64 {
     (ns + FRAME_NS / 2) / FRAME_NS * FRAME_NS
 }
 
+/// Returns the duration of a packet whose timestamp usually advances by `ns`. Whole 5 ms are exact, e.g. G.711 packets of
+/// 15 ms. Otherwise it is the nearest duration of whole tens of milliseconds.
+const fn stamped_frames(ns: i64) -> i64 {
+    if ns % SHORT_FRAME_NS == 0 { ns } else { whole_frames(ns) }
+}
+
 fn near(value: i64, of: i64, percent: i64) -> bool {
     (value - of).abs() * 100 <= of * percent
 }
@@ -254,6 +261,8 @@ const MIN_SPACING_NS: i64 = 4_000_000;
 /// Unit, ns, to which a packet duration is rounded if it was found from arrival times. Every codec for which this is
 /// needed has frames of whole tens of milliseconds.
 const FRAME_NS: i64 = 10_000_000;
+/// Unit, ns, of packet durations that the timestamps give exactly.
+const SHORT_FRAME_NS: i64 = 5_000_000;
 /// RTP clock rates that senders use, Hz: 1000 for timestamps in milliseconds, and the clock rates of audio formats.
 const KNOWN_CLOCKS_HZ: [u32; 7] = [1_000, 8_000, 16_000, 24_000, 32_000, 44_100, 48_000];
 
@@ -301,6 +310,19 @@ mod tests {
         for length in [None, MS_20] {
             assert_eq!(detected(8_000, 20, length), MediaClock::Clock(1_000));
             assert_eq!(detected(8_000, 320, length), MediaClock::Clock(16_000));
+        }
+    }
+
+    #[test]
+    fn packets_without_known_lengths_are_joined_at_the_steps_of_their_timestamps() {
+        for (ticks, packet_ms) in [(40, 5), (120, 15), (160, 20), (157, 20)] {
+            let mut finder = ClockRateDetector::new(&format("PCMU", 8_000));
+            for n in 0..40_u16 {
+                let (at_ns, time) = (i64::from(n) * packet_ms * 1_000_000, u32::from(n) * ticks);
+                finder.handle_packet(ClockObservation { at_ns, sequence: SequenceNumber(n), time, length_ns: None });
+            }
+            let expected = MediaClock::Joined { clock_hz: 8_000, packet_ns: packet_ms * 1_000_000 };
+            assert_eq!(finder.joined_clock(), expected, "{ticks}");
         }
     }
 

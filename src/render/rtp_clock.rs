@@ -86,6 +86,8 @@ struct ClockBase {
     step: i64,
     /// Number of such differences that are nearly, but not quite, the difference before.
     misfits: u32,
+    /// Number of such differences that are half or twice the difference before.
+    doubles: u32,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -199,10 +201,15 @@ impl TimestampUnwrapper {
         })
     }
 
-    /// Returns the number of packets with timestamps that nearly, but not quite, advanced as expected. If packets are
-    /// joined, the duration of the sound is expected, otherwise the advance of the packet before.
+    /// Returns the number of packets with timestamps that nearly, but not quite, advanced as that of the packet before.
+    /// Joined packets do not count. A step of twice the usual one is a pause of one packet, unless it comes often. A
+    /// clock of 16 ms gives packets of 20 ms steps of 16 and 32 ms.
     pub(super) fn misfits(&self) -> u32 {
-        self.base.map_or(0, |base| base.misfits) + self.joined.misfits()
+        let packets: u64 = self.tracks.iter().map(|track| u64::from(track.packets)).sum();
+        self.base.map_or(0, |base| {
+            let is_often = u64::from(base.doubles) * OFTEN_PARTS > packets;
+            base.misfits.saturating_add(if is_often { base.doubles } else { 0 })
+        })
     }
 
     /// Returns the number of joined packets with timestamps that misfit the duration of the packet before.
@@ -244,7 +251,7 @@ impl TimestampUnwrapper {
 
 impl ClockBase {
     const fn new(at_ns: i64, first: PacketTiming) -> Self {
-        Self { clock_hz: 1, media_ns: at_ns, ticks: 0, last: first, step: 0, misfits: 0 }
+        Self { clock_hz: 1, media_ns: at_ns, ticks: 0, last: first, step: 0, misfits: 0, doubles: 0 }
     }
 
     /// Adds the difference between the RTP timestamps of the packet `last` and the newest packet, and returns it. The
@@ -264,13 +271,14 @@ impl ClockBase {
     }
 
     /// Handles a timestamp that advanced by another difference than the timestamp of the packet before. A difference
-    /// of about the usual one is a misfit; others are pauses, jumps, or lost packets.
+    /// of about the usual one is a misfit. Others are pauses or jumps.
     #[cold]
     fn handle_odd_step(&mut self, ticks: i64, last: PacketTiming) {
         if self.last.sequence.wrapping_sub(last.sequence) == 1 {
-            let off = (ticks - self.step).abs();
-            let is_misfit = off <= ticks.min(self.step) && ticks_to_ns(off, self.clock_hz) >= MIN_MISFIT_NS;
+            let (off, least) = ((ticks - self.step).abs(), ticks.min(self.step));
+            let is_misfit = off < least && ticks_to_ns(off, self.clock_hz) >= MIN_MISFIT_NS;
             self.misfits = self.misfits.saturating_add(is_misfit.into());
+            self.doubles = self.doubles.saturating_add((off == least).into());
             self.step = ticks;
         }
     }
@@ -331,6 +339,9 @@ const OVERTAKEN_PARTS: u64 = 8;
 /// Minimum difference between timestamps and the duration of the sound that counts as a misfit, ns. Two samples at 8 kHz
 /// in each packet can be heard.
 pub(super) const MIN_MISFIT_NS: i64 = 250_000;
+/// Minimum share of steps to half or twice the step before that are no pauses is one divided by this number. A pause
+/// gives two such steps, and talk spurts have more packets.
+const OFTEN_PARTS: u64 = 8;
 /// Maximum magnitude of a media time, ns. It is so small that sums of media times cannot overflow.
 const MAX_MEDIA_NS: i64 = i64::MAX / 8;
 /// Maximum number of tracks (packets with about the same lag) of one stream. A day-long call with a timestamp reset at
@@ -340,6 +351,25 @@ const MAX_TRACKS: usize = 4_096;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Returns the number of misfits among 800 packets of 20 ms. Their timestamps are in steps of `grain_ms`. After
+    /// each 40 packets the sender leaves out one.
+    fn misfits(grain_ms: u32) -> u32 {
+        let mut unwrapper = TimestampUnwrapper::default();
+        for n in 0..800_u16 {
+            let at_ms = (u32::from(n) + u32::from(n) / 40) * 20;
+            let time = at_ms / grain_ms * grain_ms * 8;
+            let timing = PacketTiming { time, sequence: SequenceNumber(n), unit: TimingUnit::Ticks(8_000) };
+            unwrapper.handle_packet(i64::from(at_ms) * 1_000_000, timing);
+        }
+        unwrapper.misfits()
+    }
+
+    #[test]
+    fn pauses_of_one_packet_are_no_misfits() {
+        assert_eq!(misfits(20), 0);
+        assert!(misfits(16) > 0);
+    }
 
     #[test]
     fn time_across_a_change_of_the_clock_counts_either_clock() {

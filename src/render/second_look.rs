@@ -46,6 +46,8 @@ pub(super) struct TimelineFit {
     wander_ns: i64,
     /// The largest change of the lag (arrival minus media time) between two consecutive pauses of the sender, ns.
     run_wander_ns: i64,
+    /// The longest time between two consecutive pauses of the sender, ns.
+    run_ns: i64,
     /// Number of pauses of the sender within tracks, i.e. groups of packets with about the same lag.
     pauses: u64,
     /// The longest duration of a track (packets with about the same lag) from its first to its last packet, ns.
@@ -67,6 +69,7 @@ impl TimelineFit {
             tracks: tracks.len() as u64,
             wander_ns: tracks.iter().map(LagTrack::wander_ns).max().unwrap_or(0),
             run_wander_ns: tracks.iter().map(LagTrack::wander_between_pauses_ns).max().unwrap_or(0),
+            run_ns: tracks.iter().map(LagTrack::longest_run_ns).max().unwrap_or(0),
             pauses: tracks.iter().map(LagTrack::pauses).sum(),
             span_ns: tracks.iter().filter_map(LagTrack::span).map(|(from, to)| to - from).max().unwrap_or(0),
         }
@@ -81,16 +84,12 @@ impl TimelineFit {
                 // A timestamp that wanders shows the end of a pause only roughly. So joined packets are compared between
                 // pauses.
                 let is_joined = self.policy == ClockPolicy::Joined;
-                let wander_ns = if is_joined { self.run_wander_ns } else { self.wander_ns };
-                let is_unsteady = self.packets >= MIN_PACKETS && wander_ns > JITTER_NS + self.drift_ns();
+                let (wander_ns, within_ns) =
+                    if is_joined { (self.run_wander_ns, self.run_ns) } else { (self.wander_ns, self.span_ns) };
+                let is_unsteady = self.packets >= MIN_PACKETS && wander_ns > JITTER_NS + drift_ns(within_ns);
                 self.is_scattered() || is_unsteady
             }
         }
-    }
-
-    /// Returns the largest change of the lag (arrival minus media time) that the drift of a clock explains, ns.
-    fn drift_ns(&self) -> i64 {
-        self.span_ns / 1_000_000 * MAX_DRIFT_PPM
     }
 
     /// Returns whether this timeline, which a policy gave, replaces `other`, which has the same packets.
@@ -101,12 +100,15 @@ impl TimelineFit {
         }
     }
 
-    /// Returns whether packets with misfitting timestamps were joined in this timeline, and it is as steady as `other`
-    /// between the pauses of the sender. If the durations of the packets were wrong, the lag (arrival minus media time)
-    /// would change ever more.
+    /// Returns whether packets with misfitting timestamps were joined in this timeline, and it is as steady as `other`.
+    /// It may be a little less steady at pauses of the sender. If the durations of the packets were wrong, the lag
+    /// (arrival minus media time) would change ever more.
     fn joins_misfits_of(&self, other: &Self) -> bool {
-        let most_ns = other.run_wander_ns.max(CALM_NS + self.drift_ns());
-        self.misfits > 0 && self.tracks <= other.tracks && self.run_wander_ns <= most_ns
+        let most_in_run_ns = other.run_wander_ns.max(CALM_NS + drift_ns(self.run_ns));
+        let most_at_pauses_ns = PAUSE_ERROR_NS.saturating_mul(i64::try_from(self.pauses).unwrap_or(i64::MAX));
+        let most_ns = other.wander_ns.max(CALM_NS + drift_ns(self.span_ns)).saturating_add(most_at_pauses_ns);
+        let is_steady = self.run_wander_ns <= most_in_run_ns && self.wander_ns <= most_ns;
+        self.misfits > 0 && self.tracks <= other.tracks && is_steady
     }
 
     /// Returns whether a new track (a group of packets with about the same lag) begins every few packets.
@@ -133,6 +135,12 @@ impl TimelineFit {
     }
 }
 
+/// Returns the largest change of the lag (arrival minus media time) that the drift of a clock explains within a time,
+/// ns.
+const fn drift_ns(within_ns: i64) -> i64 {
+    within_ns / 1_000_000 * MAX_DRIFT_PPM
+}
+
 /// Minimum number of packets (1 s at 20 ms) before a change of the lag (arrival minus media time) makes the RTP clock
 /// rate doubtful. Fewer packets show no trend.
 const MIN_PACKETS: u64 = 50;
@@ -145,9 +153,48 @@ const MAX_DRIFT_PPM: i64 = 500;
 /// Maximum change of the lag (arrival minus media time) in a timeline that replaces another because it has far fewer
 /// tracks, ns. A larger change is accepted only if the other timeline has it, too.
 const CALM_NS: i64 = 40_000_000;
+/// Maximum mean change of the lag (arrival minus media time) at each pause of a sender whose packets are joined, ns. A
+/// timestamp that wanders shows the end of a pause only roughly, but its errors cancel out over many pauses.
+const PAUSE_ERROR_NS: i64 = 2_000_000;
 /// Minimum number of tracks (sets of packets of about the same lag) in a stream that counts as scattered. Holds and
 /// clock resets of a usual call make fewer.
 const MANY_TRACKS: u64 = 8;
 /// Minimum mean number of packets in a track (group with about the same lag): a fifth of a second at 20 ms a packet. A
 /// stream with fewer counts as scattered over too many tracks.
 const FEW_PACKETS: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::SequenceNumber;
+    use crate::render::rtp_clock::{PacketTiming, TimestampUnwrapper, TimingUnit};
+
+    /// Returns how well the timestamps of talk spurts fit, each with `packets` packets of 20 ms and a pause of 1 s. One
+    /// timestamp leaps by 2 ticks.
+    fn fit(policy: ClockPolicy, packets: i64, unit: TimingUnit) -> TimelineFit {
+        let mut unwrapper = TimestampUnwrapper::default();
+        let mut tracks: Vec<LagTrack> = Vec::new();
+        for n in 0..30_000_i64 {
+            let at_ms = n * 20 + n / packets * 1_000;
+            let time = (at_ms * 8 + if n > 10 { 2 } else { 0 }) as u32;
+            let timing = PacketTiming { time, sequence: SequenceNumber(n as u16), unit };
+            let position = unwrapper.handle_packet(at_ms * 1_000_000, timing);
+            tracks.resize_with(tracks.len().max(position.track + 1), LagTrack::default);
+            tracks[position.track].handle_packet(at_ms * 1_000_000, &position);
+        }
+        TimelineFit::of(&tracks, unwrapper.misfits() + unwrapper.joined_misfits(), policy)
+    }
+
+    #[test]
+    fn packets_are_joined_at_right_durations_only() {
+        for packets in [40, 80, 120, 30_000] {
+            let stamped = fit(ClockPolicy::Detect, packets, TimingUnit::Ticks(8_000));
+            for (length_us, expected) in [(20_000, true), (20_500, false), (21_250, false), (15_000, false)] {
+                let unit = TimingUnit::Joined { clock_hz: 8_000, length_ns: length_us * 1_000 };
+                let joined = fit(ClockPolicy::Joined, packets, unit);
+                let name = format!("{packets} packets of {length_us} us: {joined:?}");
+                assert_eq!(joined.replaces(&stamped, ClockPolicy::Joined), expected, "{name}");
+            }
+        }
+    }
+}

@@ -194,12 +194,18 @@ impl LagTrack {
     /// Returns how much the lag (arrival minus media time) changes at most between two consecutive pauses of the
     /// sender, ns. The lag of a bin (piece of the track) is the smallest lag of its packets.
     pub(super) fn wander_between_pauses_ns(&self) -> i64 {
-        self.whole
-            .bins
-            .chunk_by(|bin, next| !is_pause(bin, next) && bin.pauses + next.pauses == 0)
-            .map(wander_ns)
-            .max()
-            .unwrap_or(0)
+        self.runs().map(wander_ns).max().unwrap_or(0)
+    }
+
+    /// Returns the longest time between two consecutive pauses of the sender, ns.
+    pub(super) fn longest_run_ns(&self) -> i64 {
+        let length = |run: &[LagBin]| run.first().zip(run.last()).map_or(0, |(from, to)| to.last_at - from.first_at);
+        self.runs().map(length).max().unwrap_or(0)
+    }
+
+    /// Returns the bins (pieces of the track) between each two consecutive pauses of the sender.
+    fn runs(&self) -> impl Iterator<Item = &[LagBin]> {
+        self.whole.bins.chunk_by(|bin, next| !is_pause(bin, next) && bin.pauses + next.pauses == 0)
     }
 
     /// Returns the number of pauses of the sender within the track (packets with about the same lag).

@@ -167,7 +167,11 @@ impl StreamCollector {
     }
 
     pub(super) fn fit(&self) -> TimelineFit {
-        TimelineFit::of(&self.tracks, self.unwrapper.misfits(), self.policy)
+        let misfits = match self.policy {
+            ClockPolicy::Joined => self.unwrapper.joined_misfits(),
+            _ => self.unwrapper.misfits(),
+        };
+        TimelineFit::of(&self.tracks, misfits, self.policy)
     }
 
     /// Passes the payload of a G.726 packet to the object that finds the order of the code words in a byte (the
