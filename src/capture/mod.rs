@@ -17,9 +17,10 @@ pub mod hep;
 pub mod live;
 
 /// The link-layer header of a frame. The numbers in brackets are those of the tcpdump LINKTYPE registry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum LinkType {
     /// Ethernet header (LINKTYPE 1).
+    #[default]
     Ethernet,
     /// Header of the Linux cooked capture, version 1 (LINKTYPE 113).
     LinuxSll,

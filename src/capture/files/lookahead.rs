@@ -30,12 +30,17 @@ impl LookaheadReader {
         Self { reader, current: None, ahead: VecDeque::new(), error: None }
     }
 
-    /// Makes the next frame the current frame, and returns its metadata; `None` at the end of the file.
-    pub(super) fn next_frame(&mut self) -> Result<Option<FileFrameHeader>, CaptureError> {
+    /// Makes the next frame the current frame, and fills in its metadata. Returns false at the end of the file.
+    pub(super) fn next_frame(&mut self, head: &mut FileFrameHeader) -> Result<bool, CaptureError> {
         self.current = self.ahead.pop_front();
-        match &self.current {
-            Some(copied) => Ok(Some(copied.head.clone())),
-            None => self.error.take().map_or_else(|| self.reader.next_frame(), Err),
+        match (&self.current, self.error.take()) {
+            (Some(copied), error) => {
+                self.error = error;
+                *head = copied.head.clone();
+                Ok(true)
+            }
+            (None, Some(error)) => Err(error),
+            (None, None) => self.reader.next_frame(head),
         }
     }
 
@@ -51,9 +56,10 @@ impl LookaheadReader {
             self.current = Some(self.copy_of(head.clone()));
         }
         while self.ahead.len() < count && self.error.is_none() {
-            match self.reader.next_frame() {
-                Ok(None) => break,
-                Ok(Some(next)) => {
+            let mut next = FileFrameHeader::default();
+            match self.reader.next_frame(&mut next) {
+                Ok(false) => break,
+                Ok(true) => {
                     let copied = self.copy_of(next);
                     self.ahead.push_back(copied);
                 }

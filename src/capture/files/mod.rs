@@ -53,9 +53,12 @@ pub fn open(paths: &[PathBuf]) -> Result<FileSource, CaptureError> {
         // read again.
         let counter = if is_regular(path) { Arc::default() } else { Arc::clone(&source.bytes_read) };
         let mut reader = CaptureFileReader::open(path, counter)?;
-        let first = reader.next_frame()?;
+        let mut first = FileFrameHeader::default();
+        let has_frame = reader.next_frame(&mut first)?;
         source.take_reader_warning(&mut reader, path);
-        let Some(first) = first else { continue };
+        if !has_frame {
+            continue;
+        }
         source.heads.push(Reverse((first.stamp, source.files.len())));
         let state = if is_regular(path) {
             CaptureFileState::NotStarted
@@ -171,18 +174,16 @@ impl FileSource {
 
     /// Reads the next frame of a file and adds its time to `heads` (the next frames of all files).
     fn advance(&mut self, index: usize) -> Result<(), CaptureError> {
-        let file = &mut self.files[index];
-        let CaptureFileState::Reading(mut reader, _) = std::mem::replace(&mut file.state, CaptureFileState::Done)
-        else {
-            return Ok(());
-        };
-        let next = reader.next_frame()?;
-        self.warnings.extend(reader.take_warning().map(|warning| describe(warning, &file.path)));
-        if let Some(head) = next {
-            self.heads.push(Reverse((self.steps.merge_key(index, &head), index)));
-            file.state = CaptureFileState::Reading(reader, head);
+        let CaptureFile { state, path, .. } = &mut self.files[index];
+        let CaptureFileState::Reading(reader, head) = state else { return Ok(()) };
+        let next = reader.next_frame(head);
+        self.warnings.extend(reader.take_warning().map(|warning| describe(warning, path)));
+        if matches!(next, Ok(true)) {
+            self.heads.push(Reverse((self.steps.merge_key(index, head), index)));
+        } else {
+            *state = CaptureFileState::Done;
         }
-        Ok(())
+        next.map(|_| ())
     }
 
     /// Opens a file that was closed after its first frame, and reads that frame again.
@@ -190,9 +191,11 @@ impl FileSource {
         let file = &mut self.files[index];
         if matches!(file.state, CaptureFileState::NotStarted) {
             let reader = CaptureFileReader::open(&file.path, Arc::clone(&self.bytes_read))?;
-            let mut reader = Box::new(LookaheadReader::new(reader));
-            file.state =
-                reader.next_frame()?.map_or(CaptureFileState::Done, |head| CaptureFileState::Reading(reader, head));
+            let (mut reader, mut head) = (Box::new(LookaheadReader::new(reader)), FileFrameHeader::default());
+            file.state = match reader.next_frame(&mut head)? {
+                true => CaptureFileState::Reading(reader, head),
+                false => CaptureFileState::Done,
+            };
         }
         Ok(())
     }

@@ -24,7 +24,10 @@ mod pcapng;
 mod read_buffer;
 
 /// Metadata of one frame, and the position of its bytes in the reader's buffer.
-#[derive(Clone, Debug)]
+///
+/// The readers of a file fill it in place. Copying it directly after its parts were written would stop the processor for
+/// each frame, until all earlier writes are in the cache.
+#[derive(Clone, Debug, Default)]
 pub(super) struct FileFrameHeader {
     pub(super) stamp: Timestamp,
     pub(super) link: LinkType,
@@ -69,7 +72,8 @@ enum ByteOrder {
 
 /// The result of reading one pcap record or pcapng block.
 enum RecordOutcome {
-    Frame(FileFrameHeader),
+    /// A frame, whose metadata were filled in.
+    Frame,
     /// The pcapng block contains no frame.
     NoFrame,
     /// The file has ended. Holds a warning if the end came too early.
@@ -132,18 +136,18 @@ impl CaptureFileReader {
         Ok(Self { path: shown.to_owned(), buffer, format, warning: None, frames: 0, ended: false })
     }
 
-    /// Returns the metadata of the next frame; `None` at the end. The bytes of the previous frame are no longer
-    /// available.
-    pub(super) fn next_frame(&mut self) -> Result<Option<FileFrameHeader>, CaptureError> {
+    /// Reads the next frame and fills in its metadata. Returns false at the end. The bytes of the previous frame are no
+    /// longer available.
+    pub(super) fn next_frame(&mut self, head: &mut FileFrameHeader) -> Result<bool, CaptureError> {
         while !self.ended {
             let step = match &mut self.format {
-                CaptureFileFormat::Pcap(pcap) => pcap.next(&mut self.buffer),
-                CaptureFileFormat::Pcapng(section) => section.next(&mut self.buffer),
+                CaptureFileFormat::Pcap(pcap) => pcap.next(&mut self.buffer, head),
+                CaptureFileFormat::Pcapng(section) => section.next(&mut self.buffer, head),
             };
             match step {
-                Ok(RecordOutcome::Frame(head)) => {
+                Ok(RecordOutcome::Frame) => {
                     self.frames += 1;
-                    return Ok(Some(head));
+                    return Ok(true);
                 }
                 Ok(RecordOutcome::NoFrame) => {}
                 Ok(RecordOutcome::End(why)) => self.end(why),
@@ -153,7 +157,7 @@ impl CaptureFileReader {
                 Err(source) => return Err(CaptureError::File { path: self.path.clone(), source }),
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// Returns the bytes of the frame that was returned last.
@@ -176,7 +180,7 @@ impl CaptureFileReader {
 }
 
 impl PcapLayout {
-    fn next(&self, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
+    fn next(&self, buffer: &mut ReadBuffer, head: &mut FileFrameHeader) -> std::io::Result<RecordOutcome> {
         match buffer.fill(self.record_header)? {
             FillOutcome::Enough => {}
             FillOutcome::Ended => return Ok(RecordOutcome::End(None)),
@@ -193,8 +197,9 @@ impl PcapLayout {
             return Ok(RecordOutcome::End(Some(EarlyEnd::Cut(CUT.into()))));
         }
         let range = buffer.take(self.record_header + captured);
-        let range = range.start + self.record_header..range.end;
-        Ok(RecordOutcome::Frame(FileFrameHeader { stamp, link: self.link, interface: 0, orig_len, range }))
+        (head.stamp, head.link, head.interface, head.orig_len) = (stamp, self.link, 0, orig_len);
+        head.range = range.start + self.record_header..range.end;
+        Ok(RecordOutcome::Frame)
     }
 }
 

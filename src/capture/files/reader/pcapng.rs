@@ -40,7 +40,11 @@ impl Default for PcapngSection {
 }
 
 impl PcapngSection {
-    pub(super) fn next(&mut self, buffer: &mut ReadBuffer) -> std::io::Result<RecordOutcome> {
+    pub(super) fn next(
+        &mut self,
+        buffer: &mut ReadBuffer,
+        head: &mut FileFrameHeader,
+    ) -> std::io::Result<RecordOutcome> {
         match buffer.fill(BLOCK_HEADER)? {
             FillOutcome::Enough => {}
             FillOutcome::Ended => return Ok(RecordOutcome::End(None)),
@@ -67,9 +71,10 @@ impl PcapngSection {
         match kind {
             INTERFACE => self.add_interface(block),
             ENHANCED | OBSOLETE | SIMPLE => {
-                let Some(mut head) = self.packet(kind, block) else { return Ok(RecordOutcome::NoFrame) };
+                let Some(packet) = self.packet(kind, block) else { return Ok(RecordOutcome::NoFrame) };
+                *head = packet;
                 head.range = range.start + head.range.start..range.start + head.range.end;
-                return Ok(RecordOutcome::Frame(head));
+                return Ok(RecordOutcome::Frame);
             }
             _ => {}
         }
