@@ -1,11 +1,15 @@
 #!/usr/bin/env python3
 """Measures `callspan replay` of captures of many calls beside other programs, interleaved, and prints medians.
 
-    benches/speed.py [--runs N] [--svg FILE] [--before BINARY] CALLSPAN CAPTURE=CALL_SECONDS...
+    benches/speed.py [--runs N] [--svg FILE] [--before BINARY] [--out DIR] [--prepare COMMAND] CALLSPAN CAPTURE=CALL_SECONDS...
 
 CALLSPAN is the binary. A capture comes from `cargo bench --bench whole_job -- 1000x30 --in DIR`: DIR/1000x30.pcap has 30,000
 seconds of call. The other programs are another binary (--before) and those of PEERS that are on the PATH. `floor` reads the
 capture and writes, syncs and hashes the files that callspan makes of it, and does nothing else.
+
+The results are written below DIR (default: beside the captures). COMMAND runs before each program and is not measured. It can
+make a new file system at DIR: ext4 looks for an inode among those that were freed in the last five minutes, and this search
+can take as long as all other work.
 
 CPU time is that of the process in user and system mode. --svg draws it for each second of call against the calls under way,
 which the name of the capture says (100x8.pcap: 100).
@@ -56,24 +60,26 @@ def floor(capture, made, out):
     os.fsync(folder)
 
 
-def run(program, capture, folder):
+def run(program, capture, results):
+    if results.prepare:
+        subprocess.run(results.prepare, shell=True, check=True, stdout=subprocess.DEVNULL)
     # A folder of its own that stays until the end: ext4 looks long for an inode right after many were freed.
-    out = tempfile.mkdtemp(dir=folder)
+    out = tempfile.mkdtemp(dir=results.out)
     words = [out if word == "OUT" else word for word in program]
     return measured([*words, str(capture)])
 
 
-def compare(programs, capture, runs, folder):
+def compare(programs, capture, runs, folder, results):
     """Returns for each program the medians of CPU seconds, wall seconds and MiB."""
     made = folder / f"made-{pathlib.Path(capture).stem}"
     subprocess.run([programs["callspan"][0], "replay", "--out", made, capture], check=True, stdout=subprocess.DEVNULL)
     shutil.rmtree(made / ".callspan", ignore_errors=True)
     every = dict(programs, floor=[sys.executable, __file__, "--floor", str(made), "OUT"])
-    results = {name: [] for name in every}
+    measures = {name: [] for name in every}
     for _ in range(runs):
         for name, program in every.items():
-            results[name].append(run(program, capture, folder))
-    return {name: [statistics.median(column) for column in zip(*found)] for name, found in results.items()}
+            measures[name].append(run(program, capture, results))
+    return {name: [statistics.median(column) for column in zip(*found)] for name, found in measures.items()}
 
 
 def svg(points):
@@ -112,6 +118,8 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--svg", type=pathlib.Path)
     parser.add_argument("--before")
+    parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--prepare")
     parser.add_argument("callspan")
     parser.add_argument("captures", nargs="+")
     args = parser.parse_args()
@@ -123,10 +131,11 @@ def main():
     points = {}
     print("| capture | program | CPU s | CPU ms a call-second | wall s | MiB |\n|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(dir=pathlib.Path(args.captures[0].split("=")[0]).parent) as folder:
+        args.out = args.out or folder
         for named in args.captures:
             capture, seconds = named.rsplit("=", 1)
             calls = pathlib.Path(capture).stem.split("x")[0]
-            for name, (cpu, wall, memory) in compare(programs, capture, args.runs, pathlib.Path(folder)).items():
+            for name, (cpu, wall, memory) in compare(programs, capture, args.runs, pathlib.Path(folder), args).items():
                 each = 1000 * cpu / float(seconds)
                 print(f"| {pathlib.Path(capture).stem} | {name} | {cpu:.2f} | {each:.3f} | {wall:.2f} | {memory:.0f} |", flush=True)
                 if calls.isdigit():
