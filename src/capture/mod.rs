@@ -11,6 +11,7 @@ use std::fmt;
 use crate::time::Timestamp;
 
 pub mod config;
+pub(crate) mod ethertype;
 pub mod files;
 pub mod hep;
 #[cfg(feature = "service")]

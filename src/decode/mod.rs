@@ -4,13 +4,12 @@
 //! reason ([`DecodeCounters`]) and never stops the decoder.
 //!
 //! Modules use each other in one direction. `decoder` uses `tunnels`, `turn`, `fragments`, `tcp` and `duplicates`.
-//! These use `output`, `counters`, `ethertype` and `bytes`.
+//! These use `output`, `counters` and `bytes`.
 
 mod bytes;
 pub mod counters;
 mod decoder;
 mod duplicates;
-mod ethertype;
 mod fragments;
 mod output;
 mod tcp;

@@ -1,12 +1,12 @@
 //! Decodes link-layer headers: Ethernet, Linux cooked capture, BSD loopback, VLAN tags.
 
 use super::{FrameDecoder, PacketContext};
+use crate::capture::ethertype::{
+    FABRIC_PATH, IPV4, IPV6, MACSEC, MPLS, MPLS_UPSTREAM, NSH, PBB, PPPOE, TRILL, is_vlan, tag_length,
+};
 use crate::decode::DecodedSink;
 use crate::decode::bytes::{be16, be32};
 use crate::decode::counters::UndoneWrapper;
-use crate::decode::ethertype::{
-    FABRIC_PATH, IPV4, IPV6, MACSEC, MPLS, MPLS_UPSTREAM, NSH, PBB, PPPOE, TRILL, is_vlan, tag_length,
-};
 use crate::decode::tunnels;
 
 /// Version of the Linux cooked capture header.

@@ -6,7 +6,7 @@
 
 use super::bytes::{be16, be32};
 use super::counters::DecodeCounters;
-use super::ethertype::{
+use crate::capture::ethertype::{
     ARP, IPV4, IPV6, LLDP, MPLS, MPLS_UPSTREAM, NSH, PPPOE, PPPOE_DISCOVERY, VLAN, VLAN_SERVICE, tag_length,
 };
 

@@ -2,7 +2,7 @@
 //! NSH.
 
 use super::{DetectedTunnel, TunnelKind, TunnelPayload, is_ethernet, is_ip};
-use crate::decode::ethertype::MPLS;
+use crate::capture::ethertype::MPLS;
 
 /// Parses remote mirroring of HP and Aruba switches (UDP port 7932). A header of 12 bytes, which has no public
 /// specification, precedes the frame.

@@ -1,39 +1,39 @@
 //! EtherType numbers (IANA registry "IEEE 802 Numbers").
 
-pub(super) const IPV4: u16 = 0x0800;
-pub(super) const ARP: u16 = 0x0806;
-pub(super) const VLAN: u16 = 0x8100;
+pub(crate) const IPV4: u16 = 0x0800;
+pub(crate) const ARP: u16 = 0x0806;
+pub(crate) const VLAN: u16 = 0x8100;
 /// EtherType of a VLAN tag of old Juniper switches, for a customer's network within the provider's.
-pub(super) const VLAN_OLD_NESTED: u16 = 0x8200;
-pub(super) const IPV6: u16 = 0x86dd;
-pub(super) const MPLS: u16 = 0x8847;
-pub(super) const MPLS_UPSTREAM: u16 = 0x8848;
-pub(super) const PPPOE_DISCOVERY: u16 = 0x8863;
-pub(super) const PPPOE: u16 = 0x8864;
-pub(super) const VLAN_SERVICE: u16 = 0x88a8;
-pub(super) const LLDP: u16 = 0x88cc;
-pub(super) const VLAN_OLD_QINQ: u16 = 0x9100;
-pub(super) const VLAN_OLD_QINQ_2: u16 = 0x9200;
-pub(super) const VLAN_OLD_QINQ_3: u16 = 0x9300;
+pub(crate) const VLAN_OLD_NESTED: u16 = 0x8200;
+pub(crate) const IPV6: u16 = 0x86dd;
+pub(crate) const MPLS: u16 = 0x8847;
+pub(crate) const MPLS_UPSTREAM: u16 = 0x8848;
+pub(crate) const PPPOE_DISCOVERY: u16 = 0x8863;
+pub(crate) const PPPOE: u16 = 0x8864;
+pub(crate) const VLAN_SERVICE: u16 = 0x88a8;
+pub(crate) const LLDP: u16 = 0x88cc;
+pub(crate) const VLAN_OLD_QINQ: u16 = 0x9100;
+pub(crate) const VLAN_OLD_QINQ_2: u16 = 0x9200;
+pub(crate) const VLAN_OLD_QINQ_3: u16 = 0x9300;
 /// EtherType of the VN-Tag of Cisco's fabric extenders (a draft of IEEE 802.1BR).
-pub(super) const VN_TAG: u16 = 0x8926;
+pub(crate) const VN_TAG: u16 = 0x8926;
 /// EtherType of the E-TAG (IEEE 802.1BR).
-pub(super) const E_TAG: u16 = 0x893f;
+pub(crate) const E_TAG: u16 = 0x893f;
 /// EtherType of Cisco MetaData, which names the security group of the sender (TrustSec).
-pub(super) const CISCO_METADATA: u16 = 0x8909;
-pub(super) const FABRIC_PATH: u16 = 0x8903;
+pub(crate) const CISCO_METADATA: u16 = 0x8909;
+pub(crate) const FABRIC_PATH: u16 = 0x8903;
 /// EtherType of provider backbone bridging, "MAC in MAC" (IEEE 802.1ah).
-pub(super) const PBB: u16 = 0x88e7;
+pub(crate) const PBB: u16 = 0x88e7;
 /// EtherType of the network service header (RFC 8300).
-pub(super) const NSH: u16 = 0x894f;
+pub(crate) const NSH: u16 = 0x894f;
 /// EtherType of MACsec, which encrypts frames (IEEE 802.1AE).
-pub(super) const MACSEC: u16 = 0x88e5;
+pub(crate) const MACSEC: u16 = 0x88e5;
 /// EtherType of TRILL, which routes frames between switches (RFC 6325).
-pub(super) const TRILL: u16 = 0x22f3;
+pub(crate) const TRILL: u16 = 0x22f3;
 
 /// Returns the length, bytes, of the tag that the EtherType `kind` announces. The length includes the next EtherType,
 /// which ends the tag. Returns `None` if `kind` announces no tag.
-pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
+pub(crate) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
     match kind {
         VLAN | VLAN_SERVICE | VLAN_OLD_NESTED | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3 => Some(4),
         VN_TAG => Some(6),
@@ -48,7 +48,7 @@ pub(super) fn tag_length(kind: u16, data: &[u8]) -> Option<usize> {
 }
 
 /// Returns whether this EtherType belongs to a VLAN tag.
-pub(super) const fn is_vlan(kind: u16) -> bool {
+pub(crate) const fn is_vlan(kind: u16) -> bool {
     matches!(kind, VLAN | VLAN_SERVICE | VLAN_OLD_NESTED | VLAN_OLD_QINQ | VLAN_OLD_QINQ_2 | VLAN_OLD_QINQ_3)
 }
 
