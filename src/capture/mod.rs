@@ -16,6 +16,9 @@ pub mod files;
 pub mod hep;
 #[cfg(feature = "service")]
 pub mod live;
+mod plain_udp;
+
+pub(crate) use plain_udp::udp_of;
 
 /// The link-layer header of a frame. The numbers in brackets are those of the tcpdump LINKTYPE registry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

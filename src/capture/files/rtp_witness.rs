@@ -6,15 +6,17 @@
 //! before, the clock was set back. The exception: if the file has shown the same packets before, two overlapping
 //! captures were joined, and the clock was not set.
 
-use super::super::LinkType;
 use super::reader::FileFrameHeader;
+use crate::capture::udp_of;
+use crate::net::{Flow, Ssrc};
 use crate::time::Timestamp;
 
 /// The newest packet of each RTP stream in a file, by which clock steps are proven.
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
-    /// Table of streams, indexed by a hash of interface, addresses, ports and SSRC. If two streams have the same index,
-    /// the newer stream replaces the older.
+    /// Table of streams, indexed by a hash of interface, ports and SSRC. Of the current streams with the same index, the
+    /// table has the one with the largest hash. So it is a random choice if there are more streams than places, and each
+    /// stream in it stays.
     streams: Vec<Option<WitnessedStream>>,
 }
 
@@ -43,15 +45,13 @@ struct SeenPacket {
     stamp: Timestamp,
 }
 
-/// Key of a stream: interface, IP addresses, UDP ports and SSRC. The interface is included because each interface has
-/// its own clock.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Key of a stream: interface, source, destination and SSRC. The interface is included because each interface has its
+/// own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct StreamKey {
+    flow: Flow,
+    ssrc: Ssrc,
     interface: u32,
-    src: [u8; 16],
-    dst: [u8; 16],
-    ports: [u8; 4],
-    ssrc: [u8; 4],
 }
 
 impl RtpWitness {
@@ -59,13 +59,15 @@ impl RtpWitness {
     pub(super) fn handle_frame(&mut self, head: &FileFrameHeader, frame: &[u8]) {
         let Some(packet) = SeenPacket::of(head, frame) else { return };
         if self.streams.is_empty() {
-            self.streams.resize(SLOTS, None);
+            self.streams.resize(PLACES, None);
         }
-        let slot = &mut self.streams[slot_of(packet.key)];
-        *slot = match slot.filter(|last| last.packet.key == packet.key) {
-            Some(last) => last.followed_by(packet),
-            None => Some(WitnessedStream::new(packet)),
-        };
+        let hash = hash_of(packet.key);
+        let place = &mut self.streams[place_of(hash)];
+        match place {
+            Some(last) if last.packet.key == packet.key => last.handle_packet(packet),
+            Some(last) if hash <= hash_of(last.packet.key) && last.is_current(packet.stamp) => {}
+            _ => *place = Some(WitnessedStream::new(packet)),
+        }
     }
 
     /// Returns by how much the clock was set back before this frame, ns; `None` if the frame does not prove a clock
@@ -129,7 +131,7 @@ impl RtpWitness {
     }
 
     fn stream(&self, key: StreamKey) -> Option<WitnessedStream> {
-        self.streams.get(slot_of(key)).copied().flatten().filter(|stream| stream.packet.key == key)
+        self.streams.get(place_of(hash_of(key))).copied().flatten().filter(|stream| stream.packet.key == key)
     }
 }
 
@@ -138,12 +140,16 @@ impl WitnessedStream {
         Self { packet, spacing_ns: 0, ticks: 0, due: packet.stamp, fitted: 1 }
     }
 
-    /// Returns the stream with `packet` as its newest packet. Returns the stream unchanged if the packet is a duplicate
-    /// or late.
-    fn followed_by(self, packet: SeenPacket) -> Option<Self> {
+    /// Returns whether the stream had a packet shortly before a time.
+    fn is_current(&self, at: Timestamp) -> bool {
+        (0..STALE_NS).contains(&at.nanos_since(self.packet.stamp))
+    }
+
+    /// Makes `packet` the newest packet of the stream. Ignores a packet that is a duplicate or late.
+    fn handle_packet(&mut self, packet: SeenPacket) {
         let steps = packet.sequence.wrapping_sub(self.packet.sequence);
         if steps == 0 || steps > u16::MAX - MAX_STEPS {
-            return Some(self);
+            return;
         }
         let (passed_ns, ticks) =
             (packet.stamp.nanos_since(self.packet.stamp), packet.time.wrapping_sub(self.packet.time));
@@ -151,26 +157,25 @@ impl WitnessedStream {
             let due = self.due.offset(self.spacing_ns * intervals);
             let late_ns = packet.stamp.nanos_since(due);
             if late_ns.abs() < MAX_SPACING_NS {
-                return Some(self.fitted_to(packet, due, late_ns));
+                return self.fit_to(packet, due, late_ns);
             }
         } else if steps == 1 && (0..MAX_SPACING_NS).contains(&passed_ns) {
-            return Some(Self { packet, spacing_ns: passed_ns, ticks, due: packet.stamp, fitted: 2 });
+            (self.packet, self.spacing_ns, self.ticks) = (packet, passed_ns, ticks);
+            (self.due, self.fitted) = (packet.stamp, 2);
+            return;
         }
-        Some(Self { packet, due: packet.stamp, fitted: 1, ..self })
+        (self.packet, self.due, self.fitted) = (packet, packet.stamp, 1);
     }
 
     /// Corrects the stream's line (capture time by packet number) by one more packet, using least squares. The line
     /// predicted the packet for the time `due`, but the packet was captured `late_ns` later.
-    fn fitted_to(self, packet: SeenPacket, due: Timestamp, late_ns: i64) -> Self {
+    fn fit_to(&mut self, packet: SeenPacket, due: Timestamp, late_ns: i64) {
         let count = (self.fitted + 1).min(FITTED_PACKETS);
         let (of_due, of_spacing, all) = (2 * (2 * count - 1), 6, count * (count + 1));
-        Self {
-            packet,
-            spacing_ns: (self.spacing_ns + late_ns * of_spacing / all).max(1),
-            due: due.offset(late_ns * of_due / all),
-            fitted: count,
-            ..self
-        }
+        self.packet = packet;
+        self.spacing_ns = (self.spacing_ns + late_ns * of_spacing / all).max(1);
+        self.due = due.offset(late_ns * of_due / all);
+        self.fitted = count;
     }
 
     /// Returns the number of packet intervals from the newest packet to `packet`, by their RTP timestamps. `None` if
@@ -193,72 +198,37 @@ impl WitnessedStream {
 impl SeenPacket {
     /// Parses a frame that looks like RTP over UDP and IP. Returns `None` for other frames.
     fn of(head: &FileFrameHeader, frame: &[u8]) -> Option<Self> {
-        let (mut key, udp) = udp_of(network_layer(head.link, frame)?)?;
-        key.interface = head.interface;
-        let rtp = udp.get(8..20).filter(|rtp| rtp[0] >> 6 == 2 && !(192..=223).contains(&rtp[1]))?;
-        key.ports.copy_from_slice(udp.get(..4)?);
-        key.ssrc.copy_from_slice(&rtp[8..12]);
-        let time = u32::from_be_bytes([rtp[4], rtp[5], rtp[6], rtp[7]]);
-        Some(Self { key, sequence: u16::from_be_bytes([rtp[2], rtp[3]]), time, stamp: head.stamp })
+        let (flow, udp) = udp_of(head.link, frame)?;
+        let rtp = udp.first_chunk::<12>().filter(|rtp| rtp[0] >> 6 == 2 && !(192..=223).contains(&rtp[1]))?;
+        let [_, _, s0, s1, t0, t1, t2, t3, ssrc @ ..] = *rtp;
+        let key = StreamKey { flow, ssrc: Ssrc(u32::from_be_bytes(ssrc)), interface: head.interface };
+        let (sequence, time) = (u16::from_be_bytes([s0, s1]), u32::from_be_bytes([t0, t1, t2, t3]));
+        Some(Self { key, sequence, time, stamp: head.stamp })
     }
 }
 
-/// Returns the IP packet in a frame, after up to two VLAN tags; `None` for other frames.
-fn network_layer(link: LinkType, frame: &[u8]) -> Option<&[u8]> {
-    let (mut kind_at, mut start) = match link {
-        LinkType::Ethernet => (12, 14),
-        LinkType::LinuxSll => (14, 16),
-        LinkType::LinuxSll2 => (0, 20),
-        LinkType::RawIp => return Some(frame),
-        LinkType::Null | LinkType::Loop => return frame.get(4..),
-        LinkType::Other(_) => return None,
-    };
-    for _ in 0..=MAX_TAGS {
-        match frame.get(kind_at..kind_at + 2)? {
-            [0x08, 0x00] | [0x86, 0xDD] => return frame.get(start..),
-            [0x81, 0x00] | [0x88, 0xA8] if link == LinkType::Ethernet => (kind_at, start) = (kind_at + 4, start + 4),
-            _ => return None,
-        }
-    }
-    None
+/// Returns a hash of ports, SSRC and interface of a stream. It is computed for each packet of a file, and the addresses
+/// rarely tell more streams apart.
+fn hash_of(key: StreamKey) -> u64 {
+    let StreamKey { flow: Flow { src, dst }, ssrc, .. } = key;
+    let stream = u64::from(ssrc.0) << 32 | u64::from(src.port()) << 16 | u64::from(dst.port());
+    (stream ^ u64::from(key.interface)).wrapping_mul(HASH_FACTOR)
 }
 
-/// Returns the addresses, the ports and the UDP payload of an IP packet; `None` for fragments and other protocols.
-fn udp_of(ip: &[u8]) -> Option<(StreamKey, &[u8])> {
-    let mut key = StreamKey::default();
-    match ip.first()? >> 4 {
-        4 if ip.get(6)? & 0x3F == 0 && ip.get(7)? == &0 && ip.get(9)? == &UDP => {
-            key.src[..4].copy_from_slice(ip.get(12..16)?);
-            key.dst[..4].copy_from_slice(ip.get(16..20)?);
-            Some((key, ip.get(4 * usize::from(ip[0] & 15)..)?))
-        }
-        6 if ip.get(6)? == &UDP => {
-            key.src.copy_from_slice(ip.get(8..24)?);
-            key.dst.copy_from_slice(ip.get(24..40)?);
-            Some((key, ip.get(40..)?))
-        }
-        _ => None,
-    }
+/// Returns the index of a stream in the table of [`PLACES`] streams. The rest of the hash says which of the streams with
+/// this index stays in the table.
+const fn place_of(hash: u64) -> usize {
+    (hash >> (u64::BITS - PLACES.ilog2())) as usize
 }
 
-/// Returns the index of a stream in the table of [`SLOTS`] streams: a hash of ports, SSRC and interface. It is computed
-/// for each packet of a file, and the addresses rarely tell more streams apart.
-fn slot_of(key: StreamKey) -> usize {
-    let stream = u64::from(u32::from_ne_bytes(key.ssrc)) << 32 | u64::from(u32::from_ne_bytes(key.ports));
-    let hash = (stream ^ u64::from(key.interface)).wrapping_mul(HASH_FACTOR);
-    (hash >> (u64::BITS - SLOTS.ilog2())) as usize
-}
-
-/// IP protocol number of UDP.
-const UDP: u8 = 17;
-/// Maximum number of VLAN tags before the IP header: one of the provider and one of the customer (IEEE 802.1ad).
-const MAX_TAGS: usize = 2;
+/// Time without packets of a stream after which any other stream may take its place in the table, ns.
+const STALE_NS: i64 = 10_000_000_000;
 /// Assumed time between the packets of a stream, ns, while only one packet was captured (RFC 3551 section 4.2).
 const USUAL_SPACING_NS: i64 = 20_000_000;
 /// Odd factor of a multiplicative hash: 2^64 divided by the golden ratio.
 const HASH_FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
 /// Number of streams that the table can hold, a power of two. A clock step is proven with far fewer streams.
-const SLOTS: usize = 1_024;
+const PLACES: usize = 1_024;
 /// Maximum number of packets to which a stream's line (capture time by packet number) is fitted: half a second at 20
 /// ms. With more packets, the line would follow a changed network delay too slowly.
 const FITTED_PACKETS: i64 = 24;

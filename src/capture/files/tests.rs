@@ -215,6 +215,38 @@ fn files_are_merged_by_time_and_equal_times_keep_file_order() {
     assert!(steps.is_empty());
 }
 
+/// Each processor core captures half of the streams. From the second piece on, it delivers its frames in pieces of 60 ms.
+/// So half of the time, the timestamps jump back by 60 ms.
+#[test]
+fn cores_of_a_busy_capture_do_not_look_like_clock_steps() {
+    let frame = |stream: u16, sequence: u16| {
+        let mut frame =
+            [&[0; 12][..], &[8, 0, 0x45, 0, 0, 48, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]].concat();
+        frame.extend([stream.to_be_bytes(), [0x40, 0], [0, 28], [0, 0], [0x80, 8], sequence.to_be_bytes()].concat());
+        frame.extend([u32::from(sequence) * 160, u32::from(stream).wrapping_mul(HASH)].map(u32::to_be_bytes).concat());
+        frame.extend([0xd5; 8]);
+        frame
+    };
+    let mut frames = Vec::new();
+    for sequence in 0..18_u16 {
+        for stream in 0..STREAMS {
+            let at_us = 1_000_000 + u32::from(sequence) * 20_000 + u32::from(stream) * 20_000 / u32::from(STREAMS);
+            frames.push((at_us / 1_000_000, at_us % 1_000_000, frame(stream, sequence)));
+        }
+    }
+    let piece = 3 * usize::from(STREAMS);
+    // The sort is stable: the frames of each core stay in order.
+    frames.chunks_mut(piece).skip(1).for_each(|frames| frames.sort_by_key(|(_, _, frame)| frame[35] % 2));
+    let frames: Vec<_> = frames.iter().map(|(secs, micros, frame)| (*secs, *micros, &frame[..])).collect();
+    let (read, steps, warnings) = read_all(&[classic(0xa1b2_c3d4, false, &frames)]);
+    assert_eq!((read.len(), steps, warnings), (frames.len(), Vec::new(), Vec::new()));
+}
+
+/// Number of streams in a busy capture: many more than prove clock steps.
+const STREAMS: u16 = 10_000;
+/// Odd number by which the number of a stream is multiplied to get its SSRC.
+const HASH: u32 = 0x9E37_79B1;
+
 #[test]
 fn small_disorder_within_a_file_is_kept() {
     let file = classic(0xa1b2_c3d4, false, &[(10, 0, b"a"), (8, 0, b"b"), (11, 0, b"c")]);

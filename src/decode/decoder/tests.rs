@@ -172,3 +172,52 @@ proptest! {
         prop_assert!(c.reassembled <= 1);
     }
 }
+
+/// Returns what a quick look finds in a frame, in the form of the decoder's output.
+fn quick_look(link: LinkType, frame: &[u8]) -> Vec<DecodedRecord> {
+    let found = crate::capture::udp_of(link, frame)
+        .map(|(flow, payload)| DecodedRecord::datagram(&flow.src.to_string(), &flow.dst.to_string(), payload));
+    found.into_iter().collect()
+}
+
+#[test]
+fn quick_look_finds_a_plain_datagram_behind_each_link_header() {
+    let frame = sip_frame(b"hello");
+    let tagged = wire::tagged(&frame, &[(0x88a8, 5), (0x8100, 6)]);
+    for (link, frame) in [
+        (LinkType::Ethernet, &frame),
+        (LinkType::Ethernet, &tagged),
+        (LinkType::LinuxSll, &wire::cooked(&frame)),
+        (LinkType::LinuxSll2, &wire::cooked2(&frame)),
+        (LinkType::RawIp, &wire::raw_ip(&frame)[0]),
+        (LinkType::Null, &wire::loopback(&frame)[0]),
+    ] {
+        assert_eq!(quick_look(link, frame), one(b"hello"), "{link:?}");
+        assert_eq!(decode_link(link, std::slice::from_ref(frame)).0, one(b"hello"), "{link:?}");
+    }
+    assert!(quick_look(LinkType::Other(127), &frame).is_empty());
+}
+
+#[test]
+fn quick_look_ignores_tcp_and_fragments() {
+    let (mut tcp, mut fragment, mut last) = (sip_frame(b"hello"), sip_frame(b"hello"), sip_frame(b"hello"));
+    (tcp[14 + 9], fragment[14 + 6], last[14 + 7]) = (6, 0x20, 1);
+    for frame in [tcp, fragment, last] {
+        assert!(quick_look(LinkType::Ethernet, &frame).is_empty());
+    }
+}
+
+proptest! {
+    #[test]
+    fn quick_look_at_any_bytes_does_not_panic(
+        link in prop::sample::select(vec![LinkType::Ethernet, LinkType::LinuxSll, LinkType::RawIp, LinkType::Null]),
+        bytes in proptest::collection::vec(any::<u8>(), 0..80),
+        version in 0..16_u8,
+    ) {
+        let ip = [&[version << 4 | 5][..], &bytes].concat();
+        for frame in [&bytes, &ip, &wire::ethernet(0x0800, &ip), &wire::ethernet(0x86dd, &ip)] {
+            _ = quick_look(link, frame);
+            _ = quick_look(LinkType::Ethernet, frame);
+        }
+    }
+}
