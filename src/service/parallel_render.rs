@@ -51,6 +51,17 @@ struct HandedCall {
 /// Spools (stored packets) of the legs of a call, by the id of the leg.
 pub(crate) struct HandedSpools(pub(crate) HashMap<LegId, LegSource>);
 
+impl HandedSpools {
+    /// Reads the spools from the file of the spool, if they are short. Each is read twice, and so only once from the
+    /// file.
+    fn read_into_memory(self) -> Self {
+        if self.0.values().map(LegSource::memory_len).sum::<usize>() > MAX_READ_BYTES {
+            return self;
+        }
+        Self(self.0.into_iter().map(|(leg, spool)| (leg, spool.read_into_memory())).collect())
+    }
+}
+
 impl LegStore for HandedSpools {
     fn source(&self, leg: &EndedLeg) -> Option<LegSource> {
         self.0.get(&leg.leg).cloned()
@@ -166,6 +177,7 @@ impl RenderThread {
     }
 
     fn render(&mut self, HandedCall { call, spools }: HandedCall) {
+        let spools = spools.read_into_memory();
         self.marker.begin(&call.record.id);
         let prepared = self.recorder.prepare(&call, &spools);
         self.marker.end(&call.record.id);
@@ -209,6 +221,9 @@ impl RenderedGroup {
 
 /// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_THREADS: usize = 16;
+/// Maximum length of the spools of a call that are read into memory before they are rendered, bytes: four minutes of
+/// G.711.
+const MAX_READ_BYTES: usize = 6 << 20;
 /// Number of calls that may wait for each thread. It is small, because the spools (stored packets) of waiting calls
 /// take memory.
 const QUEUED_TASKS_A_THREAD: usize = 2;

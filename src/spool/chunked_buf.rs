@@ -69,20 +69,57 @@ impl ChunkedBuf {
         }
     }
 
+    /// Returns the last byte; `None` if it is not in memory. The next block will be written behind it.
+    pub(super) fn last_byte(&self) -> Option<u8> {
+        match self.chunks.last()? {
+            SpoolChunk::Memory(bytes) => bytes.last().copied(),
+            SpoolChunk::Spilled(_) => None,
+        }
+    }
+
     /// Adds an empty chunk. The next blocks are appended to it.
     pub(super) fn add_chunk(&mut self, chunk: Vec<u8>) {
         self.chunks.push(SpoolChunk::Memory(chunk));
     }
 
-    /// Moves the last chunk to a file. Returns its memory for reuse; `None` if the chunk was not in memory.
-    pub(super) fn spill_last(&mut self, file: &mut SpillFile) -> io::Result<Option<Vec<u8>>> {
-        let Some(last) = self.chunks.last_mut() else { return Ok(None) };
-        let SpoolChunk::Memory(bytes) = last else { return Ok(None) };
-        let spilled = file.store(bytes)?;
-        let mut bytes = std::mem::take(bytes);
-        bytes.clear();
-        *last = SpoolChunk::Spilled(spilled);
-        Ok(Some(bytes))
+    /// Moves the last chunk to a file. Returns how much memory it took, bytes; `None` if it was not in memory.
+    pub(super) fn spill_last(&mut self, file: &mut SpillFile) -> Option<usize> {
+        let last = self.chunks.last_mut()?;
+        let SpoolChunk::Memory(bytes) = last else { return None };
+        let bytes = std::mem::take(bytes);
+        let memory = bytes.capacity();
+        *last = SpoolChunk::Spilled(file.store(bytes));
+        Some(memory)
+    }
+
+    /// Returns whether a chunk is in a file.
+    #[cfg(feature = "service")]
+    pub(super) fn has_spilled(&self) -> bool {
+        self.chunks.iter().any(|chunk| matches!(chunk, SpoolChunk::Spilled(_)))
+    }
+
+    /// Returns the length of the contents, bytes.
+    #[cfg(feature = "service")]
+    pub(super) fn len(&self) -> usize {
+        let length = |chunk: &SpoolChunk| match chunk {
+            SpoolChunk::Memory(bytes) => bytes.len(),
+            SpoolChunk::Spilled(chunk) => chunk.len(),
+        };
+        self.chunks.iter().map(length).sum()
+    }
+
+    /// Returns a copy that is completely in memory.
+    ///
+    /// # Errors
+    /// Fails if chunks are in a file that cannot be read.
+    #[cfg(feature = "service")]
+    pub(super) fn to_memory(&self) -> io::Result<Self> {
+        let mut chunks = Vec::with_capacity(self.chunks.len());
+        self.for_each(&mut |chunk| {
+            chunks.push(SpoolChunk::Memory(chunk.to_vec()));
+            Ok(())
+        })?;
+        Ok(Self { chunks })
     }
 
     /// Returns the memory that the chunks take, in bytes.

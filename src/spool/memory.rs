@@ -95,6 +95,8 @@ impl MemorySpool {
 
     /// Returns the file errors since the last call of this function, and forgets them.
     pub(crate) fn take_errors(&mut self) -> Vec<io::Error> {
+        let of_file = self.chunks.spill_file.iter().flat_map(SpillFile::take_errors).collect::<Vec<_>>();
+        of_file.into_iter().for_each(|error| self.chunks.handle_error(error));
         std::mem::take(&mut self.chunks.errors)
     }
 
@@ -131,7 +133,8 @@ impl ChunkPool {
     }
 
     /// Returns a buffer for the next blocks of a leg. Above the memory limit, the leg's last chunk is moved to the
-    /// file, and its buffer is returned. If the leg has no chunk in memory, returns a small new buffer.
+    /// file, and a buffer that was written to the file is returned. If the leg has no chunk in memory, returns a small
+    /// new buffer.
     fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
         if let Some(chunk) = self.spare.pop() {
             return chunk;
@@ -139,26 +142,38 @@ impl ChunkPool {
         let mut size = CHUNK_BYTES;
         if self.used + CHUNK_BYTES > self.limit {
             match self.spill_last(spool) {
-                Ok(Some(chunk)) if chunk.capacity() <= CHUNK_BYTES => return chunk,
-                Ok(Some(longer)) => self.used -= longer.capacity(),
+                Ok(Some(memory)) => {
+                    self.used -= memory;
+                    size = memory.min(CHUNK_BYTES);
+                    let written = self.spill_file.as_mut().and_then(SpillFile::take_buffer);
+                    if let Some(chunk) = written.filter(|chunk| chunk.capacity() <= CHUNK_BYTES) {
+                        self.used += chunk.capacity();
+                        return chunk;
+                    }
+                }
                 Ok(None) => size = SMALL_CHUNK_BYTES,
                 // If the file fails, the spool stays in memory even beyond the limit. Otherwise the call would be lost.
-                Err(error) => {
-                    self.errors.push(error);
-                    self.limit = usize::MAX;
-                }
+                Err(error) => self.handle_error(error),
             }
         }
         self.used += size;
         Vec::with_capacity(size)
     }
 
-    fn spill_last(&mut self, spool: &mut ChunkedBuf) -> io::Result<Option<Vec<u8>>> {
+    fn spill_last(&mut self, spool: &mut ChunkedBuf) -> io::Result<Option<usize>> {
         let file = match &mut self.spill_file {
             Some(file) => file,
             None => self.spill_file.insert(SpillFile::create(&self.spill_dir)?),
         };
-        spool.spill_last(file)
+        match file.take_errors().pop() {
+            Some(error) => Err(error),
+            None => Ok(spool.spill_last(file)),
+        }
+    }
+
+    fn handle_error(&mut self, error: io::Error) {
+        self.errors.push(error);
+        self.limit = usize::MAX;
     }
 
     /// Frees the chunks (pieces of the spool) of a removed leg, or keeps them for reuse.
@@ -185,6 +200,12 @@ impl LegSink for MemorySpool {
         self.legs.insert(leg, MemoryLegStage::Pending(PendingLeg::default()));
     }
 
+    fn prefetch(&self, leg: LegId) {
+        if let Some(MemoryLegStage::Open(chunks)) = self.legs.get(&leg) {
+            std::hint::black_box(chunks.last_byte());
+        }
+    }
+
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
         let packet = packet_to_keep(datagram, keep);
         let starts_file = if is_media(packet.payload) { StartsFile::Yes } else { StartsFile::No };
@@ -208,6 +229,9 @@ impl LegSink for MemorySpool {
             Some(stage) => {
                 let MemoryLegStage::Open(chunks) = stage else { return };
                 *stage = MemoryLegStage::Closed(Arc::new(std::mem::take(chunks)));
+                if let Some(file) = &mut self.chunks.spill_file {
+                    file.flush();
+                }
             }
             None => {}
         }

@@ -62,6 +62,30 @@ impl LegSource {
     }
 }
 
+impl LegSource {
+    /// Returns the number of bytes that a copy in memory needs. 0 if no part of the spool is in memory.
+    #[cfg(feature = "service")]
+    pub(crate) fn memory_len(&self) -> usize {
+        match self {
+            Self::Memory(chunks) => chunks.len(),
+            Self::File(_) => 0,
+        }
+    }
+
+    /// Reads the parts of a spool in memory that were moved to a file. So both rendering passes read them from memory.
+    /// Returns a file unchanged. Also returns the spool unchanged if a part cannot be read: then the reader reports it.
+    #[cfg(feature = "service")]
+    pub(crate) fn read_into_memory(self) -> Self {
+        match self {
+            Self::Memory(chunks) if chunks.has_spilled() => match chunks.to_memory() {
+                Ok(read) => Self::Memory(Arc::new(read)),
+                Err(_) => Self::Memory(chunks),
+            },
+            unchanged => unchanged,
+        }
+    }
+}
+
 impl std::fmt::Display for LegSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
