@@ -102,6 +102,12 @@ impl CaptureSource for WorldSource {
         Ok(CaptureEvent::Frame(CapturedFrame { at, link: LinkType::Ethernet, interface: 0, orig_len: 214, data }))
     }
 
+    fn look_ahead(&self, count: usize, each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
+        let World { frames, next, .. } = &self.0;
+        let (before, after) = frames.split_at(*next);
+        after.iter().chain(before).take(count).map(|frame| each(LinkType::Ethernet, frame)).count()
+    }
+
     fn counters(&mut self) -> CaptureCounters {
         CaptureCounters::default()
     }
@@ -255,14 +261,14 @@ fn hot_path(c: &mut Criterion) {
             let config = spool::config::Config { dir: folder.path().into(), buffer_mib: 4_096, ..Default::default() };
             let (mut spool, _events) = DiskSpool::start(&config).expect("spool");
             let mut engine = Engine::new(endless(), "bench");
-            let mut world = World::new(calls, &mut engine, &mut spool);
-            let mut decoder = FrameDecoder::new();
+            let mut source = WorldSource(World::new(calls, &mut engine, &mut spool));
+            let mut pipeline = Pipeline::new(engine);
             b.iter_custom(|packets| {
                 let mut all = Duration::ZERO;
                 let mut left = packets;
                 while left > 0 {
                     let round = left.min(ROUND);
-                    all += spent(|| (0..round).for_each(|_| world.step(&mut decoder, &mut engine, &mut spool)));
+                    all += spent(|| (0..round).for_each(|_| drop(pipeline.step(&mut source, &mut spool))));
                     left -= round;
                     wait_for(&spool);
                 }

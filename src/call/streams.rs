@@ -261,6 +261,32 @@ impl RtpStream {
         }
     }
 
+    /// Reads fields that the next packet needs, so that the processor loads their memory into its cache.
+    #[cfg(feature = "service")]
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        let Self { src, dst, ssrc, received, formats, copies, watch, .. } = self;
+        std::hint::black_box((
+            src.port(),
+            dst.port(),
+            *ssrc,
+            received.voice_bytes,
+            formats.current,
+            copies.twin,
+            watch.is_some(),
+        ));
+        received.stats.prefetch();
+    }
+
+    /// Reads the format of the newest packet, so that the processor loads its memory into its cache.
+    #[cfg(feature = "service")]
+    #[inline]
+    pub(crate) fn prefetch_format(&self) {
+        std::hint::black_box(
+            self.formats.current().map(|current| (current.generation, current.secret, self.clock_hz())),
+        );
+    }
+
     /// Handles a packet. Allocates memory only if the payload type is new or the negotiation has changed.
     pub(crate) fn handle_packet(
         &mut self,

@@ -126,6 +126,15 @@ pub trait CaptureSource {
     /// Fails if the capture cannot continue, because an interface is gone or a file is unreadable.
     fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError>;
 
+    /// Passes up to `count` frames to `each` that follow the last returned event and are in memory already. Returns the
+    /// number of these frames.
+    ///
+    /// Nothing changes: `next_event` returns these frames later. It may return other events between them. The default
+    /// has no frames.
+    fn look_ahead(&self, _count: usize, _each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
+        0
+    }
+
     /// Returns the counters since the start. It is fast enough to be called every second.
     fn counters(&mut self) -> CaptureCounters;
 

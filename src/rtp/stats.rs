@@ -112,6 +112,20 @@ impl StreamStats {
         arrival
     }
 
+    /// Reads fields that the next packet needs, so that the processor loads their memory into its cache.
+    #[cfg(feature = "service")]
+    #[inline]
+    pub(crate) fn prefetch(&self) {
+        let next = self.run.highest + 1;
+        std::hint::black_box((
+            self.packets,
+            self.last_at,
+            self.run.highest,
+            self.seen.marks[slot(next)],
+            self.repeats.packets,
+        ));
+    }
+
     /// Ends the current run of sequence numbers, so that packets missing until the next packet do not count as lost.
     /// This is needed if packets were not observed, e.g. while the service was down.
     pub(crate) fn accept_gap(&mut self) {

@@ -3,7 +3,7 @@
 
 use crate::call::Engine;
 use crate::call::event::LegSink;
-use crate::capture::{CaptureError, CaptureEvent, CaptureSource, CapturedFrame};
+use crate::capture::{self, CaptureError, CaptureEvent, CaptureSource, CapturedFrame};
 use crate::decode::FrameDecoder;
 use crate::ops::doctor::traffic::TrafficMonitor;
 use crate::ops::drops::DropCounters;
@@ -23,6 +23,8 @@ pub struct Pipeline {
     /// Nanoseconds by which the source's capture times are ahead of the engine's times. After a restart the engine
     /// continues the times of the earlier process. If the wall clock was set during that process, the two differ.
     ahead_ns: i64,
+    /// Number of the next frames for which the memory was loaded into the cache.
+    prefetched: usize,
 }
 
 /// Result of one step of the pipeline, i.e. of processing one event of the capture source.
@@ -43,12 +45,33 @@ impl Pipeline {
             taps: TapTraffic::default(),
             ahead_ns: engine.wall_offset_ns(),
             engine,
+            prefetched: 0,
         }
     }
 
     /// Starts to count the traffic, to detect faults of the mirror port.
     pub fn watch_traffic(&mut self) {
         self.traffic = Some(TrafficMonitor::default());
+    }
+
+    /// Loads the memory that the next frames need into the cache of the processor, if there are many flows.
+    ///
+    /// With thousands of calls, the state of a call has left the cache when its next packet comes. Loaded one after the
+    /// other, each packet would wait for some loads of memory. Here the loads of several packets overlap.
+    fn prefetch(&mut self, source: &dyn CaptureSource, sink: &dyn LegSink) {
+        if self.prefetched > 0 || !self.engine.has_many_flows() {
+            return;
+        }
+        let mut flows = [None; PREFETCHED_FRAMES];
+        let mut slots = flows.iter_mut();
+        self.prefetched = source.look_ahead(PREFETCHED_FRAMES, &mut |link, data| {
+            if let Some(slot) = slots.next() {
+                *slot = capture::udp_of(link, data).map(|(flow, _)| flow);
+            }
+        });
+        if self.prefetched > 0 {
+            self.engine.prefetch(&flows, sink);
+        }
     }
 
     /// Passes the next event of the source through decoder and engine to the sink, e.g. the spool.
@@ -60,9 +83,11 @@ impl Pipeline {
         source: &mut dyn CaptureSource,
         sink: &mut dyn LegSink,
     ) -> Result<PipelineStep, CaptureError> {
-        let Self { decoder, engine, traffic, taps, ahead_ns } = self;
+        self.prefetch(source, sink);
+        let Self { decoder, engine, traffic, taps, ahead_ns, prefetched } = self;
         match source.next_event()? {
             CaptureEvent::Frame(frame) => {
+                *prefetched = prefetched.saturating_sub(1);
                 let frame = CapturedFrame { at: frame.at.offset(ahead_ns.saturating_neg()), ..frame };
                 decoder.handle_frame(&frame, &mut |decoded| {
                     if let Some(traffic) = traffic {
@@ -96,3 +121,6 @@ impl Pipeline {
         engine.handle_end_of_capture(sink);
     }
 }
+
+/// Number of frames for which memory is loaded at once. A processor core loads about as many cache lines at a time.
+const PREFETCHED_FRAMES: usize = 16;

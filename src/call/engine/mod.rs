@@ -21,6 +21,8 @@ mod outlines;
 mod packets;
 mod pause;
 mod policy;
+#[cfg(feature = "service")]
+mod prefetch;
 mod restore;
 mod resume_silent;
 mod routing;

@@ -57,7 +57,6 @@ impl Engine {
         sink: &mut dyn LegSink,
     ) {
         let Some(leg) = self.table.leg(route.slot) else { return };
-        sink.prefetch(leg.id);
         if leg.dialog.ended().is_some_and(|(at, _)| datagram.at >= at) {
             self.counters.rtp_after_end += 1;
             return;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame};
+use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType};
 use crate::time::Timestamp;
 use clock_steps::{ClockSteps, TimelinePosition};
 use lookahead::LookaheadReader;
@@ -136,6 +136,15 @@ impl CaptureSource for FileSource {
             return Ok(CaptureEvent::ClockStep { at, by_ns });
         }
         Ok(CaptureEvent::End)
+    }
+
+    fn look_ahead(&self, count: usize, each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
+        let Some(CaptureFileState::Reading(reader, _)) =
+            self.handed_out.and_then(|index| self.files.get(index)).map(|file| &file.state)
+        else {
+            return 0;
+        };
+        reader.for_each_buffered(count, each)
     }
 
     fn counters(&mut self) -> CaptureCounters {

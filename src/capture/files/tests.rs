@@ -59,7 +59,8 @@ fn enhanced(interface: u32, units: u64, data: &[u8], big: bool) -> Vec<u8> {
     block(6, &[&head, data].concat(), big)
 }
 
-/// Writes files into a folder, opens them as one source and reads all frames.
+/// Writes files into a folder, opens them as one source and reads all frames. Before each event, the source must show
+/// frames that follow.
 fn read_all(files: &[Vec<u8>]) -> (Vec<ComparedFrame>, Vec<(i64, i64)>, Vec<String>) {
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = files
@@ -72,8 +73,11 @@ fn read_all(files: &[Vec<u8>]) -> (Vec<ComparedFrame>, Vec<(i64, i64)>, Vec<Stri
         })
         .collect();
     let mut source = open(&paths).unwrap();
-    let (mut frames, mut steps) = (Vec::new(), Vec::new());
+    let (mut frames, mut steps, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     loop {
+        let mut ahead = Vec::new();
+        source.look_ahead(16, &mut |link, data| ahead.push((link, data.to_vec())));
+        shown.push((frames.len(), ahead));
         match source.next_event().unwrap() {
             CaptureEvent::Frame(f) => frames.push((f.at.as_nanos(), f.link, f.interface, f.orig_len, f.data.to_vec())),
             CaptureEvent::ClockStep { at, by_ns } => steps.push((at.as_nanos(), by_ns)),
@@ -82,6 +86,15 @@ fn read_all(files: &[Vec<u8>]) -> (Vec<ComparedFrame>, Vec<(i64, i64)>, Vec<Stri
         }
     }
     assert_eq!(source.counters().frames as usize, frames.len());
+    for (from, ahead) in shown {
+        let mut following = frames[from..].iter();
+        for (link, data) in ahead {
+            assert!(
+                following.any(|frame: &ComparedFrame| frame.1 == link && frame.4 == data),
+                "shown after {from} frames"
+            );
+        }
+    }
     (frames, steps, source.take_warnings().iter().map(ToString::to_string).collect())
 }
 
@@ -213,6 +226,34 @@ fn files_are_merged_by_time_and_equal_times_keep_file_order() {
     // Interfaces are numbered over all files, in the order in which they appear.
     assert_eq!(frames.iter().map(|f| f.2).collect::<Vec<_>>(), [0, 1, 1, 0, 0]);
     assert!(steps.is_empty());
+}
+
+#[test]
+fn source_shows_the_frames_that_follow() {
+    let payloads: Vec<Vec<u8>> = (0..40_u8).map(|number| vec![number; usize::from(number)]).collect();
+    let frames: Vec<(u32, u32, &[u8])> = (0..).zip(&payloads).map(|(at, data)| (at, 0, &data[..])).collect();
+    let mut files = vec![classic(0xa1b2_c3d4, false, &frames), classic(0xa1b2_cd34, true, &frames)];
+    for big in [false, true] {
+        let mut file = [section(big), interface(101, &[], big)].concat();
+        for (at, data) in (0..).zip(&payloads) {
+            file.extend([block(4, b"names", big), enhanced(0, at * 1_000_000, data, big)].concat());
+        }
+        files.push(file);
+    }
+    for bytes in files {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("1.pcap");
+        std::fs::write(&path, bytes).unwrap();
+        let mut source = open(&[path]).unwrap();
+        assert_eq!(source.look_ahead(16, &mut |_, _| panic!("the file is not open")), 0);
+        for from in 1..=payloads.len() {
+            assert!(matches!(source.next_event().unwrap(), CaptureEvent::Frame(_)));
+            let mut ahead = Vec::new();
+            let count = source.look_ahead(16, &mut |_, data| ahead.push(data.to_vec()));
+            assert_eq!(ahead, payloads[from..(from + 16).min(payloads.len())]);
+            assert_eq!(count, ahead.len());
+        }
+    }
 }
 
 /// Each processor core captures half of the streams. From the second piece on, it delivers its frames in pieces of 60 ms.
