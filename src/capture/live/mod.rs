@@ -24,10 +24,12 @@ use super::{
 use crate::time::Timestamp;
 use clock::{CaptureTimeline, ClockReading};
 use order::TapOrder;
+use tap_buffer::TapBuffer;
 
 mod clock;
 mod open_errors;
 mod order;
+mod tap_buffer;
 
 /// The reaction to an interface that is down or missing when the capture starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,7 +99,7 @@ pub(crate) struct LiveSource {
     /// Socket for HEP agents; `None` without agents. It is read after the interfaces.
     hep: Option<HepListener>,
     buffer_mib: u32,
-    /// One buffer for each interface, and a last one for HEP. A buffer contains the frame that was read and not
+    /// One buffer for each interface, and a last one for HEP. A buffer contains the frames that were read and not
     /// returned yet.
     taps: Vec<TapBuffer>,
     order: TapOrder,
@@ -110,16 +112,6 @@ pub(crate) struct LiveSource {
     next_flag_check: Timestamp,
     cut: u64,
     warnings: Vec<CaptureWarning>,
-}
-
-/// A tap (a network interface, or the HEP socket) with the last frame that was read from it.
-struct TapBuffer {
-    /// Name of the network interface, or of the HEP socket.
-    name: String,
-    head: LiveFrameHeader,
-    frame: Vec<u8>,
-    /// Number of frames of the tap that were returned since the start.
-    frames: u64,
 }
 
 struct LiveInterface {
@@ -152,7 +144,7 @@ struct PcapDropCounters {
     if_dropped: u32,
 }
 
-/// Metadata of the frame in the buffer of a tap.
+/// Metadata of a frame in the buffer of a tap.
 #[derive(Clone, Copy, Debug)]
 struct LiveFrameHeader {
     at: Timestamp,
@@ -162,7 +154,7 @@ struct LiveFrameHeader {
 }
 
 enum FrameReadOutcome {
-    /// A frame was read and is in the buffer of the tap.
+    /// The buffer of the tap has a current frame.
     Frame,
     Empty,
 }
@@ -188,12 +180,17 @@ impl CaptureSource for LiveSource {
                 self.order.handle_wait();
             }
             self.read_due_taps();
-            if let Some(tap) = self.order.take_oldest() {
-                let head = self.taps[tap].head;
+            let oldest = self.order.take_oldest();
+            if let Some(head) = oldest.and_then(|tap| self.taps[tap].current()).map(|frame| frame.head) {
                 return Ok(self.place_on_timeline(head));
             }
         }
         Ok(self.tick())
+    }
+
+    fn look_ahead(&self, count: usize, each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
+        let waiting = self.taps.iter().flat_map(|tap| tap.waiting()).take(count);
+        waiting.map(|frame| each(frame.head.link, &frame.bytes)).count()
     }
 
     fn counters(&mut self) -> CaptureCounters {
@@ -233,14 +230,17 @@ impl CaptureSource for LiveSource {
 }
 
 impl LiveSource {
-    /// Reads one frame from each tap that has no waiting frame and is due to be read.
+    /// Makes the next frame of each tap its current frame, if it has none and is due to be read.
     fn read_due_taps(&mut self) {
         for tap in 0..self.order.len() {
             if !self.order.is_due(tap) {
                 continue;
             }
             match self.read(tap) {
-                FrameReadOutcome::Frame => self.order.handle_frame(tap, self.taps[tap].head.at),
+                FrameReadOutcome::Frame => {
+                    let stamp = self.taps[tap].current().map_or(Timestamp::EPOCH, |frame| frame.head.at);
+                    self.order.handle_frame(tap, stamp);
+                }
                 FrameReadOutcome::Empty => self.order.handle_empty(tap),
             }
         }
@@ -249,41 +249,67 @@ impl LiveSource {
     /// Reads a packet that a HEP agent sent.
     fn read_hep(&mut self) -> FrameReadOutcome {
         let Some((hep, tap)) = self.hep.as_mut().zip(self.taps.last_mut()) else { return FrameReadOutcome::Empty };
-        if !hep.read(&mut tap.frame) {
+        let frame = tap.next_buffer();
+        if !hep.read(&mut frame.bytes) {
             return FrameReadOutcome::Empty;
         }
-        let orig_len = u32::try_from(tap.frame.len()).unwrap_or(u32::MAX);
-        tap.head = LiveFrameHeader { at: wall(), link: LinkType::RawIp, orig_len, ..tap.head };
+        (frame.head.at, frame.head.link) = (wall(), LinkType::RawIp);
+        frame.head.orig_len = u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX);
+        tap.add_frame();
+        tap.advance();
         FrameReadOutcome::Frame
     }
 
+    /// Makes the next frame of a tap its current frame. Reads further frames if all earlier frames were taken.
     fn read(&mut self, index: usize) -> FrameReadOutcome {
+        if self.taps[index].advance() {
+            return FrameReadOutcome::Frame;
+        }
+        if self.taps[index].take_drained() {
+            return FrameReadOutcome::Empty;
+        }
         if index == self.interfaces.len() {
             return self.read_hep();
         }
+        if let Err(error) = self.read_interface(index) {
+            self.mark_interface_down(index, &error);
+        }
+        if self.taps[index].advance() {
+            return FrameReadOutcome::Frame;
+        }
+        self.taps[index].take_drained();
+        FrameReadOutcome::Empty
+    }
+
+    /// Reads the next frames of an interface into its buffer.
+    fn read_interface(&mut self, index: usize) -> Result<(), pcap::Error> {
         let Some(LiveInterface { state: InterfaceState::Up(handle), .. }) = self.interfaces.get_mut(index) else {
-            return FrameReadOutcome::Empty;
+            return Ok(());
         };
         let tap = &mut self.taps[index];
-        match handle.capture.next_packet() {
-            Ok(packet) => {
-                tap.frame.clear();
-                tap.frame.extend_from_slice(packet.data);
-                // With nanosecond precision, tv_usec contains nanoseconds (pcap_set_tstamp_precision(3)).
-                #[allow(clippy::useless_conversion, reason = "the fields of timeval differ between platforms")]
-                let (secs, nanos) = (i64::from(packet.header.ts.tv_sec), i64::from(packet.header.ts.tv_usec));
-                let at = Timestamp::from_secs(secs).offset(nanos);
-                tap.head = LiveFrameHeader { at, link: handle.link, orig_len: packet.header.len, ..tap.head };
-                FrameReadOutcome::Frame
-            }
-            // On a live handle, NoMorePackets means only that a signal interrupted the read, not that the capture has
-            // ended.
-            Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => FrameReadOutcome::Empty,
-            Err(error) => {
-                self.mark_interface_down(index, &error);
-                FrameReadOutcome::Empty
+        while !tap.is_full() {
+            let frame = tap.next_buffer();
+            match handle.capture.next_packet() {
+                Ok(packet) => {
+                    frame.bytes.clear();
+                    frame.bytes.extend_from_slice(packet.data);
+                    // With nanosecond precision, tv_usec contains nanoseconds (pcap_set_tstamp_precision(3)).
+                    #[allow(clippy::useless_conversion, reason = "the fields of timeval differ between platforms")]
+                    let (secs, nanos) = (i64::from(packet.header.ts.tv_sec), i64::from(packet.header.ts.tv_usec));
+                    let at = Timestamp::from_secs(secs).offset(nanos);
+                    (frame.head.at, frame.head.link, frame.head.orig_len) = (at, handle.link, packet.header.len);
+                    tap.add_frame();
+                }
+                // On a live handle, NoMorePackets means only that a signal interrupted the read, not that the capture
+                // has ended.
+                Err(pcap::Error::TimeoutExpired | pcap::Error::NoMorePackets) => {
+                    tap.handle_drained();
+                    break;
+                }
+                Err(error) => return Err(error),
             }
         }
+        Ok(())
     }
 
     /// Maps the frame in the buffer to the capture timeline. Returns the frame, or the clock step before it.
@@ -307,8 +333,9 @@ impl LiveSource {
         let LiveFrameHeader { at, link, interface, orig_len } = head;
         let tap = &mut self.taps[interface as usize];
         tap.frames += 1;
-        self.cut += u64::from(orig_len as usize > tap.frame.len());
-        CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data: &tap.frame })
+        let data = tap.current().map_or(&[][..], |frame| &frame.bytes);
+        self.cut += u64::from(orig_len as usize > data.len());
+        CaptureEvent::Frame(CapturedFrame { at, link, interface, orig_len, data })
     }
 
     /// Returns an event that only gives the current time. Returns a clock step instead if the clock was set. Called
@@ -383,13 +410,6 @@ impl LiveSource {
                 }
             };
         }
-    }
-}
-
-impl TapBuffer {
-    fn new(interface: u32, name: String) -> Self {
-        let head = LiveFrameHeader { at: Timestamp::EPOCH, link: LinkType::RawIp, interface, orig_len: 0 };
-        Self { name, head, frame: Vec::with_capacity(SNAP_LEN as usize), frames: 0 }
     }
 }
 
