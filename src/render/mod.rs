@@ -28,6 +28,7 @@ mod mix_buffer;
 mod packet;
 mod plan;
 mod player;
+mod recent_index;
 mod report;
 mod resample_stage;
 mod rtp_clock;

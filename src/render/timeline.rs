@@ -15,6 +15,7 @@
 //!    It follows the drift of the sender's clock without a step. Its slope is at most [`STEP_NS`] in two windows, about
 //!    0.5 %.
 
+use super::recent_index::RecentIndex;
 use super::rtp_clock::{MediaPosition, scaled};
 
 /// A bin: the packets of up to half a second of a track (packets with about the same lag), with their smallest lag.
@@ -61,6 +62,7 @@ struct LagBins {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct LagTimeline {
     segments: Vec<TimelineSegment>,
+    recent: RecentIndex,
     /// The segments that do not begin at misfitting pauses, if `segments` do; they show the drift of the sender's clock.
     unsplit: Vec<TimelineSegment>,
 }
@@ -73,6 +75,7 @@ struct TimelineSegment {
     /// Points of the line that the lags (arrival minus media time) follow, each with media time and lag, ns. There is
     /// at least one point.
     knots: Vec<(i64, i64)>,
+    recent: RecentIndex,
 }
 
 /// The playout time of a packet within its stream.
@@ -222,9 +225,10 @@ impl LagTrack {
         let starts = misfitting_pauses(&spurts);
         let whole = timeline_segments(&without_early_packets(&self.whole.bins), &[]);
         if starts.is_empty() {
-            return LagTimeline { segments: whole, unsplit: Vec::new() };
+            return LagTimeline { segments: whole, ..LagTimeline::default() };
         }
-        LagTimeline { segments: timeline_segments(&spurts, &starts), unsplit: whole }
+        let segments = timeline_segments(&spurts, &starts);
+        LagTimeline { segments, unsplit: whole, ..LagTimeline::default() }
     }
 }
 
@@ -232,6 +236,7 @@ fn timeline_segments(bins: &[LagBin], starts: &[usize]) -> Vec<TimelineSegment> 
     let of_bins = |bins: &[LagBin]| TimelineSegment {
         first_index: bins.first().map_or(0, |b| b.first_index),
         knots: knots(bins),
+        recent: RecentIndex::default(),
     };
     segments(bins, starts).into_iter().map(of_bins).collect()
 }
@@ -256,7 +261,8 @@ impl LagTimeline {
     /// Returns the playout time of a packet of this track (packets with about the same lag). Also returns the segment
     /// (part of the track without a step) to which the packet belongs.
     pub(super) fn playout(&self, position: &MediaPosition) -> PlayoutOffset {
-        let segment = self.segments.partition_point(|segment| segment.first_index <= position.index).saturating_sub(1);
+        let after = self.recent.partition_point(&self.segments, |segment| segment.first_index <= position.index);
+        let segment = after.saturating_sub(1);
         let lag = self.segments.get(segment).map_or(position.lag_ns, |segment| segment.lag(position.media_ns));
         PlayoutOffset { playout_ns: position.media_ns + lag, segment }
     }
@@ -275,7 +281,7 @@ impl LagTimeline {
 
 impl TimelineSegment {
     fn lag(&self, media: i64) -> i64 {
-        let after = self.knots.partition_point(|&(at, _)| at <= media);
+        let after = self.recent.partition_point(&self.knots, |&(at, _)| at <= media);
         match (after.checked_sub(1).and_then(|i| self.knots.get(i)), self.knots.get(after)) {
             (Some(&(x0, y0)), Some(&(x1, y1))) => {
                 // The sum cannot overflow, because it lies between y0 and y1, the lags at two neighbouring knots.
