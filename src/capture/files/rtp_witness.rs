@@ -14,9 +14,9 @@ use crate::time::Timestamp;
 /// The newest packet of each RTP stream in a file, by which clock steps are proven.
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
-    /// Table of streams, indexed by a hash of interface, ports and SSRC. Of the current streams with the same index, the
-    /// table has the one with the largest hash. So it is a random choice if there are more streams than places, and each
-    /// stream in it stays.
+    /// Table of streams, indexed by a hash of interface, ports and SSRC. Of the current streams with the same index,
+    /// the table has the one with the largest hash. So it is a random choice if there are more streams than places, and
+    /// each stream in it stays.
     streams: Vec<Option<WitnessedStream>>,
 }
 
@@ -140,9 +140,11 @@ impl WitnessedStream {
         Self { packet, spacing_ns: 0, ticks: 0, due: packet.stamp, fitted: 1 }
     }
 
-    /// Returns whether the stream had a packet shortly before a time.
+    /// Returns whether the stream probably goes on at a time. A frame with an earlier time may only be late. A single
+    /// packet is hardly a stream: other data can look like RTP.
     fn is_current(&self, at: Timestamp) -> bool {
-        (0..STALE_NS).contains(&at.nanos_since(self.packet.stamp))
+        let stale_ns = if self.spacing_ns > 0 { STALE_NS } else { MAX_SPACING_NS };
+        (-MAX_STEP_NS..stale_ns).contains(&at.nanos_since(self.packet.stamp))
     }
 
     /// Makes `packet` the newest packet of the stream. Ignores a packet that is a duplicate or late.
@@ -215,8 +217,8 @@ fn hash_of(key: StreamKey) -> u64 {
     (stream ^ u64::from(key.interface)).wrapping_mul(HASH_FACTOR)
 }
 
-/// Returns the index of a stream in the table of [`PLACES`] streams. The rest of the hash says which of the streams with
-/// this index stays in the table.
+/// Returns the index of a stream in the table of [`PLACES`] streams. The rest of the hash says which of the streams
+/// with this index stays in the table.
 const fn place_of(hash: u64) -> usize {
     (hash >> (u64::BITS - PLACES.ilog2())) as usize
 }
