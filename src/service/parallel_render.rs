@@ -52,10 +52,10 @@ struct HandedCall {
 pub(crate) struct HandedSpools(pub(crate) HashMap<LegId, LegSource>);
 
 impl HandedSpools {
-    /// Reads the spools from the file of the spool, if they are short. Each is read twice, and so only once from the
-    /// file.
-    fn read_into_memory(self) -> Self {
-        if self.0.values().map(LegSource::memory_len).sum::<usize>() > MAX_READ_BYTES {
+    /// Copies the spools into memory, if they have at most `max_bytes`. Rendering reads each spool twice, and the copy
+    /// saves the second read of the file.
+    fn read_into_memory(self, max_bytes: usize) -> Self {
+        if self.0.values().map(LegSource::memory_len).sum::<usize>() > max_bytes {
             return self;
         }
         Self(self.0.into_iter().map(|(leg, spool)| (leg, spool.read_into_memory())).collect())
@@ -85,6 +85,7 @@ impl ParallelRenderers {
                 tasks: tasks.clone(),
                 reports: reports_tx.clone(),
                 group: RenderedGroup::default(),
+                max_read_bytes: (MAX_READ_BYTES_IN_ALL / count).min(MAX_READ_BYTES),
             };
             let builder = std::thread::Builder::new().name(String::from("render"));
             threads.push(builder.spawn(move || thread.run())?);
@@ -145,6 +146,8 @@ struct RenderThread {
     tasks: Receiver<HandedCall>,
     reports: Sender<RenderProgress>,
     group: RenderedGroup,
+    /// Maximum length of the spools of a call that are copied into memory, bytes.
+    max_read_bytes: usize,
 }
 
 /// Rendered calls with files that do not have their final names yet. All files get them together, so that one fsync of
@@ -177,7 +180,7 @@ impl RenderThread {
     }
 
     fn render(&mut self, HandedCall { call, spools }: HandedCall) {
-        let spools = spools.read_into_memory();
+        let spools = spools.read_into_memory(self.max_read_bytes);
         self.marker.begin(&call.record.id);
         let prepared = self.recorder.prepare(&call, &spools);
         self.marker.end(&call.record.id);
@@ -221,9 +224,11 @@ impl RenderedGroup {
 
 /// Maximum number of rendering threads. Further threads would wait for the disk and not for a processor core.
 const MAX_THREADS: usize = 16;
-/// Maximum length of the spools of a call that are read into memory before they are rendered, bytes: four minutes of
+/// Maximum length of the spools of a call that are copied into memory before they are rendered, bytes: four minutes of
 /// G.711.
 const MAX_READ_BYTES: usize = 6 << 20;
+/// Maximum length of such copies of all threads together, bytes.
+const MAX_READ_BYTES_IN_ALL: usize = 24 << 20;
 /// Number of calls that may wait for each thread. It is small, because the spools (stored packets) of waiting calls
 /// take memory.
 const QUEUED_TASKS_A_THREAD: usize = 2;

@@ -122,6 +122,14 @@ impl ChunkedBuf {
         Ok(Self { chunks })
     }
 
+    /// Returns the number of the last write that moves a chunk to the file; `None` if all chunks are in memory.
+    pub(super) fn last_write(&self) -> Option<u64> {
+        self.chunks.iter().rev().find_map(|chunk| match chunk {
+            SpoolChunk::Memory(_) => None,
+            SpoolChunk::Spilled(chunk) => Some(chunk.write()),
+        })
+    }
+
     /// Returns the memory that the chunks take, in bytes.
     pub(super) fn memory(&self) -> usize {
         let memory = |chunk: &SpoolChunk| match chunk {

@@ -33,7 +33,8 @@ pub struct MemorySpool {
 /// The chunks (pieces of spool data) of all legs in memory, and the file for chunks beyond the memory limit.
 #[derive(Debug)]
 struct ChunkPool {
-    /// Memory of all chunks, used and spare, in bytes.
+    /// Memory of all chunks, used and spare, in bytes. Chunks that wait to be written to the file do not count: less
+    /// than 1 MiB.
     used: usize,
     limit: usize,
     spill_dir: PathBuf,
@@ -95,8 +96,9 @@ impl MemorySpool {
 
     /// Returns the file errors since the last call of this function, and forgets them.
     pub(crate) fn take_errors(&mut self) -> Vec<io::Error> {
-        let of_file = self.chunks.spill_file.iter().flat_map(SpillFile::take_errors).collect::<Vec<_>>();
-        of_file.into_iter().for_each(|error| self.chunks.handle_error(error));
+        if let Some(error) = self.chunks.spill_file.as_ref().and_then(SpillFile::take_error) {
+            self.chunks.handle_error(error);
+        }
         std::mem::take(&mut self.chunks.errors)
     }
 
@@ -133,7 +135,7 @@ impl ChunkPool {
     }
 
     /// Returns a buffer for the next blocks of a leg. Above the memory limit, the leg's last chunk is moved to the
-    /// file, and a buffer that was written to the file is returned. If the leg has no chunk in memory, returns a small
+    /// file, and an empty or new buffer is returned. If the leg has no chunk in memory, returns a small
     /// new buffer.
     fn new_chunk(&mut self, spool: &mut ChunkedBuf) -> Vec<u8> {
         if let Some(chunk) = self.spare.pop() {
@@ -165,7 +167,7 @@ impl ChunkPool {
             Some(file) => file,
             None => self.spill_file.insert(SpillFile::create(&self.spill_dir)?),
         };
-        match file.take_errors().pop() {
+        match file.take_error() {
             Some(error) => Err(error),
             None => Ok(spool.spill_last(file)),
         }
@@ -228,10 +230,11 @@ impl LegSink for MemorySpool {
             Some(MemoryLegStage::Pending(_)) => _ = self.legs.remove(&leg),
             Some(stage) => {
                 let MemoryLegStage::Open(chunks) = stage else { return };
-                *stage = MemoryLegStage::Closed(Arc::new(std::mem::take(chunks)));
-                if let Some(file) = &mut self.chunks.spill_file {
-                    file.flush();
+                let chunks = std::mem::take(chunks);
+                if let (Some(file), Some(write)) = (&mut self.chunks.spill_file, chunks.last_write()) {
+                    file.flush_write(write);
                 }
+                *stage = MemoryLegStage::Closed(Arc::new(chunks));
             }
             None => {}
         }

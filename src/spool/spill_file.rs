@@ -62,8 +62,19 @@ struct WriteProgress {
     ended: u64,
     /// Chunks that could not be written, by the number of their write.
     failed: HashMap<u64, Vec<u8>>,
-    /// The errors of the operating system that nobody has taken yet.
-    errors: Vec<io::Error>,
+    /// The first error of a write; `None` if there was none, or it was taken.
+    first_error: Option<io::Error>,
+    has_failed: bool,
+}
+
+/// Ends the wait of all readers when the writing thread ends, even by a panic. Then they get a read error.
+struct WriterEnd<'a>(&'a SharedFile);
+
+impl Drop for WriterEnd<'_> {
+    fn drop(&mut self) {
+        self.0.progress().ended = u64::MAX;
+        self.0.advanced.notify_all();
+    }
 }
 
 /// A chunk for the writing thread.
@@ -124,13 +135,20 @@ impl SpillFile {
         chunk
     }
 
+    /// Passes all stored chunks to the writing thread if the write with this number waits.
+    pub(super) fn flush_write(&mut self, write: u64) {
+        if write + self.waiting.len() as u64 >= self.stored {
+            self.flush();
+        }
+    }
+
     /// Passes all stored chunks to the writing thread.
     pub(super) fn flush(&mut self) {
         if !self.waiting.is_empty()
             && let Some(writes) = &self.writes
         {
             self.waiting_bytes = 0;
-            let _ = writes.send(std::mem::take(&mut self.waiting)); // does not fail, because the thread ends only after this channel
+            let _ = writes.send(std::mem::take(&mut self.waiting)); // the thread runs until `writes` is dropped
         }
     }
 
@@ -142,9 +160,9 @@ impl SpillFile {
         self.spare.pop()
     }
 
-    /// Returns the errors of writes since the last call, and forgets them. The chunks are in memory nevertheless.
-    pub(super) fn take_errors(&self) -> Vec<io::Error> {
-        std::mem::take(&mut self.shared.progress().errors)
+    /// Returns the first error of a write, once. All chunks that could not be written stay in memory.
+    pub(super) fn take_error(&self) -> Option<io::Error> {
+        self.shared.progress().first_error.take()
     }
 
     /// Returns the number of slots (pieces of fixed size) that the file has.
@@ -172,6 +190,7 @@ impl Drop for SpillFile {
 impl SharedFile {
     /// Writes the chunks in the order in which they come, until the channel is closed.
     fn write_all(&self, groups: &Receiver<Vec<SpillWrite>>, returned: &Sender<Vec<Vec<u8>>>) {
+        let _end = WriterEnd(self);
         let mut number = 0;
         for group in groups {
             let (mut written, mut failed) = (Vec::with_capacity(group.len()), Vec::new());
@@ -188,7 +207,9 @@ impl SharedFile {
             let mut progress = self.progress();
             progress.ended = number;
             for (number, bytes, error) in failed {
-                progress.errors.push(error);
+                if !std::mem::replace(&mut progress.has_failed, true) {
+                    progress.first_error = Some(error);
+                }
                 progress.failed.insert(number, bytes);
             }
             drop(progress);
@@ -218,6 +239,11 @@ impl SpilledChunk {
         self.shared.file.read_exact_at(buffer, self.offset())
     }
 
+    /// Returns the number of the write that stores the chunk.
+    pub(super) const fn write(&self) -> u64 {
+        self.write
+    }
+
     /// Returns the length of the chunk, bytes.
     #[cfg(feature = "service")]
     pub(super) const fn len(&self) -> usize {
@@ -241,8 +267,8 @@ fn slots_of(bytes: usize) -> u64 {
     bytes.div_ceil(CHUNK_BYTES).max(1) as u64
 }
 
-/// Number of bytes that are passed to the writing thread at once. Waking the thread costs as much as writing a chunk. At
-/// most three times as many bytes are not written yet.
+/// Number of bytes that are passed to the writing thread at once. Waking the thread costs as much as writing a chunk.
+/// About three times as many bytes may be not written yet.
 const BYTES_AT_ONCE: usize = 256 * 1024;
 
 #[cfg(test)]
@@ -262,8 +288,8 @@ mod tests {
             chunk.read_into(&mut buffer).expect("in memory");
             assert_eq!(buffer, [byte; 1_000]);
         }
-        assert_eq!(file.take_errors().len(), 20);
-        assert!(file.take_errors().is_empty() && file.take_buffer().is_none());
+        assert!(file.take_error().is_some() && file.take_error().is_none(), "one disk gives one warning");
+        assert!(file.take_buffer().is_none());
         chunks.iter().for_each(|chunk| file.release(chunk));
         assert!(file.shared.progress().failed.is_empty(), "released chunks take no memory");
     }
@@ -283,6 +309,6 @@ mod tests {
                 file.release(&chunk);
             }
         }
-        assert!(file.take_errors().is_empty() && file.take_buffer().is_some());
+        assert!(file.take_error().is_none() && file.take_buffer().is_some());
     }
 }

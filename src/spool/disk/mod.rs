@@ -443,8 +443,8 @@ impl LegSink for DiskSpool {
 
     fn prefetch(&self, leg: LegId) {
         let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), tracker, .. }) = self.legs.get(&leg) else { return };
-        // Reads three numbers that `packet` needs, so that the processor loads their cache lines. The call engine
-        // meanwhile waits for the memory of the RTP stream. Without `black_box` the compiler would remove these reads.
+        // Reads three numbers that `packet` needs, so that the processor loads their cache lines. Without `black_box`
+        // the compiler would remove these reads.
         std::hint::black_box((chunk.bytes.len(), tracker.length, tracker.index.last_media_ns));
     }
 

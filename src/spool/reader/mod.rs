@@ -63,7 +63,7 @@ impl LegSource {
 }
 
 impl LegSource {
-    /// Returns the number of bytes that a copy in memory needs. 0 if no part of the spool is in memory.
+    /// Returns the length of a spool of this process, bytes, in memory or moved to the file. 0 for a file of its own.
     #[cfg(feature = "service")]
     pub(crate) fn memory_len(&self) -> usize {
         match self {
