@@ -26,7 +26,8 @@ pub trait LegSink {
     /// Opens the spool file of a leg. `name` is the file name without extension.
     fn open(&mut self, leg: LegId, name: &str);
     /// Announces that [`LegSink::packet`] will probably follow for this leg. A sink with many legs can load the memory
-    /// of the leg into the cache now, while the engine waits for other memory. The default does nothing.
+    /// of the leg into the cache now. It is called for several legs in a row, so that their loads overlap. The default
+    /// does nothing.
     fn prefetch(&self, _leg: LegId) {}
     /// Stores a SIP or media packet in the spool file of a leg.
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);

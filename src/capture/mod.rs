@@ -129,8 +129,8 @@ pub trait CaptureSource {
     /// Passes up to `count` frames to `each` that follow the last returned event and are in memory already. Returns the
     /// number of these frames.
     ///
-    /// Nothing changes: `next_event` returns these frames later. It may return other events between them. The default
-    /// has no frames.
+    /// It is a hint and changes nothing: `next_event` usually returns these frames later, with other events between
+    /// them. The default has no frames.
     fn look_ahead(&self, _count: usize, _each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
         0
     }

@@ -6,8 +6,8 @@ use crate::net::{Endpoint, Flow};
 
 /// Returns source, destination and payload of a frame if it is a UDP datagram directly in IP, as nearly all media are.
 ///
-/// Returns `None` for other frames: fragments, tunnels, IPv6 with extension headers. [`crate::decode::FrameDecoder`] can decode
-/// them. Nothing is counted, and lengths are not checked: bytes after the datagram belong to the payload.
+/// Returns `None` for other frames: fragments, tunnels, IPv6 with extension headers. [`crate::decode::FrameDecoder`]
+/// can decode them. Nothing is counted, and lengths are not checked: bytes after the datagram belong to the payload.
 #[inline]
 pub(crate) fn udp_of(link: LinkType, data: &[u8]) -> Option<(Flow, &[u8])> {
     let (mut kind, mut data) = match link {

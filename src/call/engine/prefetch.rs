@@ -12,10 +12,11 @@ impl Engine {
         self.table.flow_count() >= MANY_FLOWS
     }
 
-    /// Reads the state that packets of these flows need, so that the processor loads it into its cache. Changes nothing.
+    /// Reads the state that packets of these flows need, so that the processor loads it into its cache. Changes
+    /// nothing.
     ///
-    /// The reads of all flows are done step by step: first all routes, then all legs, then all streams. The reads of one
-    /// step do not depend on each other, so the processor does them at the same time.
+    /// The reads of all flows are done step by step: first all routes, then all legs, then all streams. The reads of
+    /// one step do not depend on each other, so the processor does them at the same time.
     pub(crate) fn prefetch<const N: usize>(&self, flows: &[Option<Flow>; N], sink: &dyn LegSink) {
         let routes = flows.map(|flow| self.table.route(flow?));
         let legs = routes.map(|route| route.and_then(|route| self.table.leg(route.slot)));

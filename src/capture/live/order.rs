@@ -5,25 +5,27 @@
 //! a busy tap would fall behind a quiet tap by seconds. Then the same packet at two taps would not be recognised as a
 //! duplicate.
 //!
-//! Invariants: at most one frame of each tap waits. Each read of an empty ring is a system call. So a tap without a
-//! frame is read again only after [`FRAMES_BETWEEN_LOOKS`] frames of other taps.
+//! Invariants: one frame of each tap takes part in the order, its current frame. Further frames wait in the buffer of
+//! the tap. Each read of an empty ring is a system call. So a tap without a frame is read again only after
+//! [`FRAMES_BETWEEN_LOOKS`] frames of other taps.
 
 use std::time::Duration;
 
 use crate::time::Timestamp;
 
-/// The frames that were read and not returned yet, at most one of each tap (interface or HEP socket).
+/// The current frame of each tap (interface or HEP socket) that was not returned yet.
 #[derive(Debug)]
 pub(super) struct TapOrder {
     taps: Vec<WaitingTap>,
-    /// Number for the next frame; frames are numbered in the order in which they are read.
+    /// Number for the next frame; frames are numbered in the order in which they become current.
     next_number: u64,
 }
 
 /// Whether a frame was read from a tap (interface or HEP socket) and waits to be returned.
 #[derive(Clone, Copy, Debug)]
 enum WaitingTap {
-    /// A frame of this tap waits. `stamp` is its kernel timestamp, and `number` its number in the order of reading.
+    /// A frame of this tap waits. `stamp` is its kernel timestamp. `number` counts the frames in the order in which
+    /// they became current.
     Frame { stamp: Timestamp, number: u64 },
     /// No frame of this tap waits. The tap is read again after `looks_in` frames of other taps were returned.
     Empty { looks_in: u32 },
@@ -44,7 +46,7 @@ impl TapOrder {
         matches!(self.taps.get(tap), Some(WaitingTap::Empty { looks_in: 0 }))
     }
 
-    /// Records that a frame was read from a tap (interface or HEP socket).
+    /// Records that a tap (interface or HEP socket) has a current frame.
     pub(super) fn handle_frame(&mut self, tap: usize, stamp: Timestamp) {
         if let Some(state) = self.taps.get_mut(tap) {
             *state = WaitingTap::Frame { stamp, number: self.next_number };
@@ -70,7 +72,7 @@ impl TapOrder {
     }
 
     /// Removes a waiting frame and returns its tap; `None` if no frame waits. Chooses the frame with the earliest
-    /// timestamp or, if the clock was set in between, the frame that was read first.
+    /// timestamp or, if the clock was set in between, the frame that became current first.
     pub(super) fn take_oldest(&mut self) -> Option<usize> {
         let waiting = self.taps.iter().enumerate().filter_map(|(tap, state)| match state {
             WaitingTap::Frame { stamp, number } => Some((*stamp, *number, tap)),
@@ -93,7 +95,8 @@ impl TapOrder {
 /// the 100 ms of disorder that the call engine tolerates.
 const FRAMES_BETWEEN_LOOKS: u32 = 64;
 /// Maximum plausible time for which a frame waits in the ring buffer of its tap. If the timestamps of two waiting
-/// frames differ by more, the wall clock was set in between. Then the frame that was read first is returned first.
+/// frames differ by more, the wall clock was set in between. Then the frame that became current first is returned
+/// first.
 const MAX_BACKLOG: Duration = Duration::from_secs(10);
 
 #[cfg(test)]

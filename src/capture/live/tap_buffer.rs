@@ -54,7 +54,7 @@ impl TapBuffer {
         &self.read[self.taken..self.filled]
     }
 
-    /// Returns whether no further frame may be read before all frames were taken.
+    /// Returns whether [`READ_AHEAD`] frames wait.
     pub(super) const fn is_full(&self) -> bool {
         self.filled - self.taken >= READ_AHEAD
     }
@@ -84,7 +84,7 @@ impl TapBuffer {
     }
 
     /// Returns whether the tap had no further frame when it was read last, and forgets it. Reading a tap without a
-    /// frame is a system call, so it is not read again before the next wait.
+    /// frame is a system call. So it is read again only after the next wait, or after many frames of other taps.
     pub(super) const fn take_drained(&mut self) -> bool {
         std::mem::replace(&mut self.is_drained, false)
     }
