@@ -19,7 +19,7 @@ mod tunnels;
 mod turn;
 #[cfg(test)]
 #[path = "../../tests/it/support/packets.rs"]
-mod wire;
+pub(crate) mod wire;
 
 pub use counters::DecodeCounters;
 pub use decoder::{DecoderLimits, FrameDecoder};

@@ -124,3 +124,128 @@ impl Pipeline {
 
 /// Number of frames for which memory is loaded at once. A processor core loads about as many cache lines at a time.
 const PREFETCHED_FRAMES: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::config::Config;
+    use crate::call::decision::Decision;
+    use crate::call::event::{DiscardReason, KeptBytes, LegId};
+    use crate::capture::{CaptureCounters, CaptureWarning, LinkType};
+    use crate::decode::{UdpDatagram, wire};
+    use crate::time::Timestamp;
+
+    /// Frames in memory, which the source shows ahead or not.
+    struct Frames {
+        frames: Vec<Vec<u8>>,
+        next: usize,
+        is_shown: bool,
+    }
+
+    impl CaptureSource for Frames {
+        fn next_event(&mut self) -> Result<CaptureEvent<'_>, CaptureError> {
+            let Some(data) = self.frames.get(self.next) else { return Ok(CaptureEvent::End) };
+            let at = Timestamp::from_secs(1_795_417_200).offset(self.next as i64 * 20_000);
+            self.next += 1;
+            Ok(CaptureEvent::Frame(CapturedFrame {
+                at,
+                link: LinkType::Ethernet,
+                interface: 0,
+                orig_len: data.len() as u32,
+                data,
+            }))
+        }
+
+        fn look_ahead(&self, count: usize, each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
+            let ahead = self.frames[self.next..].iter().take(if self.is_shown { count } else { 0 });
+            ahead.map(|frame| each(LinkType::Ethernet, frame)).count()
+        }
+
+        fn counters(&mut self) -> CaptureCounters {
+            CaptureCounters::default()
+        }
+
+        fn name(&self) -> &str {
+            "test"
+        }
+
+        fn take_warnings(&mut self) -> Vec<CaptureWarning> {
+            Vec::new()
+        }
+    }
+
+    /// Keeps the packets of each leg, and counts the announcements of packets.
+    #[derive(Default)]
+    struct Kept {
+        packets: Vec<(LegId, Vec<u8>)>,
+        announced: std::cell::Cell<usize>,
+    }
+
+    impl LegSink for Kept {
+        fn open(&mut self, _: LegId, _: &str) {}
+        fn prefetch(&self, _: LegId) {
+            self.announced.set(self.announced.get() + 1);
+        }
+        fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, _: KeptBytes) {
+            self.packets.push((leg, datagram.payload.to_vec()));
+        }
+        fn decide(&mut self, _: LegId, _: Timestamp, _: &Decision) {}
+        fn close(&mut self, _: LegId) {}
+        fn discard(&mut self, _: LegId, _: DiscardReason) {}
+    }
+
+    fn frame(src: ([u8; 4], u16), dst: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
+        wire::ethernet(0x0800, &wire::ipv4(src.0, dst.0, 17, 1, &wire::udp(src.1, dst.1, payload)))
+    }
+
+    /// Returns the frames of calls that are in progress at the same time: signalling, then media of both sides in turn.
+    fn calls(count: u16, packets: u16) -> Vec<Vec<u8>> {
+        let (pbx, sip) = ([192, 0, 2, 1], 5060);
+        let phone = |call: u16| [[10, 0], call.to_be_bytes()].concat().try_into().unwrap();
+        let port = |call: u16| 10_000 + 2 * call;
+        let mut frames = Vec::new();
+        for call in 0..count {
+            let sdp = |ip: [u8; 4], port: u16| {
+                let ip = ip.map(|octet| octet.to_string()).join(".");
+                format!("v=0\r\no=- 1 1 IN IP4 {ip}\r\ns=-\r\nc=IN IP4 {ip}\r\nt=0 0\r\nm=audio {port} RTP/AVP 8\r\n")
+            };
+            let head = format!(
+                "Via: SIP/2.0/UDP 10.0.0.1;branch=z9hG4bK{call}\r\nFrom: <sip:{call}@192.0.2.1>;tag=a{call}\r\n\
+                 Call-ID: {call}@test\r\nCSeq: 1 INVITE\r\nContent-Type: application/sdp\r\nTo: <sip:9@192.0.2.1>"
+            );
+            let invite = format!("INVITE sip:9@192.0.2.1 SIP/2.0\r\n{head}\r\n\r\n{}", sdp(phone(call), 4_000));
+            let answer = format!("SIP/2.0 200 OK\r\n{head};tag=b{call}\r\n\r\n{}", sdp(pbx, port(call)));
+            frames.push(frame((phone(call), sip), (pbx, sip), invite.as_bytes()));
+            frames.push(frame((pbx, sip), (phone(call), sip), answer.as_bytes()));
+        }
+        for packet in 0..packets {
+            for call in 0..count {
+                let rtp = |ssrc: u16| {
+                    let head = [[0x80, 8], packet.to_be_bytes(), [0, 0], (packet * 160).to_be_bytes()].concat();
+                    [head, [[0, 0], ssrc.to_be_bytes()].concat(), vec![0xd5; 160]].concat()
+                };
+                frames.push(frame((phone(call), 4_000), (pbx, port(call)), &rtp(2 * call)));
+                frames.push(frame((pbx, port(call)), (phone(call), 4_000), &rtp(2 * call + 1)));
+            }
+        }
+        frames
+    }
+
+    #[test]
+    fn packets_are_the_same_whether_the_source_shows_them_ahead_or_not() {
+        let (count, packets) = (300, 5);
+        let run = |is_shown: bool| {
+            let mut source = Frames { frames: calls(count, packets), next: 0, is_shown };
+            let (mut pipeline, mut kept) = (Pipeline::new(Engine::new(Config::default(), "test")), Kept::default());
+            while pipeline.step(&mut source, &mut kept).unwrap() == PipelineStep::More {}
+            kept
+        };
+        let (shown, unshown) = (run(true), run(false));
+        assert!(shown.packets == unshown.packets);
+        let all = usize::from(count) * 2 * usize::from(packets);
+        assert!(shown.packets.len() >= all, "{} packets of {all}", shown.packets.len());
+        // The first packet of a flow has no route yet, so it is not announced.
+        assert!(shown.announced.get() >= all / 2, "{} announced", shown.announced.get());
+        assert_eq!(unshown.announced.get(), 0);
+    }
+}
