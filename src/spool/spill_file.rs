@@ -65,6 +65,8 @@ struct WriteProgress {
     /// The first error of a write; `None` if there was none, or it was taken.
     first_error: Option<io::Error>,
     has_failed: bool,
+    /// Whether the writing thread has ended, so that no further chunk is written.
+    is_over: bool,
 }
 
 /// Ends the wait of all readers when the writing thread ends, even by a panic. Then they get a read error.
@@ -72,7 +74,7 @@ struct WriterEnd<'a>(&'a SharedFile);
 
 impl Drop for WriterEnd<'_> {
     fn drop(&mut self) {
-        self.0.progress().ended = u64::MAX;
+        self.0.progress().is_over = true;
         self.0.advanced.notify_all();
     }
 }
@@ -228,11 +230,15 @@ impl SpilledChunk {
     pub(super) fn read_into(&self, buffer: &mut Vec<u8>) -> io::Result<()> {
         buffer.clear();
         let progress = self.shared.progress();
-        let is_waiting = |progress: &mut WriteProgress| progress.ended <= self.write;
+        let is_waiting = |progress: &mut WriteProgress| progress.ended <= self.write && !progress.is_over;
         let progress = self.shared.advanced.wait_while(progress, is_waiting).unwrap_or_else(PoisonError::into_inner);
         if let Some(bytes) = progress.failed.get(&self.write) {
             buffer.extend_from_slice(bytes);
             return Ok(());
+        }
+        if progress.ended <= self.write {
+            // The slot may still have a chunk of another call.
+            return Err(io::Error::other("the chunk was not written"));
         }
         drop(progress);
         buffer.resize(self.len, 0);
@@ -310,5 +316,19 @@ mod tests {
             }
         }
         assert!(file.take_error().is_none() && file.take_buffer().is_some());
+    }
+
+    #[test]
+    fn chunk_that_was_never_written_gives_an_error_and_no_other_chunk() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut file = SpillFile::create(folder.path()).expect("writable");
+        let first = file.store(vec![1; 100]);
+        file.flush();
+        first.read_into(&mut Vec::new()).expect("readable");
+        file.release(&first);
+        let second = file.store(vec![2; 100]);
+        assert_eq!(second.slot, first.slot);
+        drop(file); // without a flush
+        assert!(second.read_into(&mut Vec::new()).is_err());
     }
 }
