@@ -122,11 +122,11 @@ impl ChunkedBuf {
         Ok(Self { chunks })
     }
 
-    /// Returns the number of the last write that moves a chunk to the file; `None` if all chunks are in memory.
-    pub(super) fn last_write(&self) -> Option<u64> {
+    /// Returns the last chunk that is in a file; `None` if all chunks are in memory.
+    pub(super) fn last_spilled(&self) -> Option<&SpilledChunk> {
         self.chunks.iter().rev().find_map(|chunk| match chunk {
             SpoolChunk::Memory(_) => None,
-            SpoolChunk::Spilled(chunk) => Some(chunk.write()),
+            SpoolChunk::Spilled(chunk) => Some(chunk),
         })
     }
 

@@ -231,8 +231,8 @@ impl LegSink for MemorySpool {
             Some(stage) => {
                 let MemoryLegStage::Open(chunks) = stage else { return };
                 let chunks = std::mem::take(chunks);
-                if let (Some(file), Some(write)) = (&mut self.chunks.spill_file, chunks.last_write()) {
-                    file.flush_write(write);
+                if let (Some(file), Some(last)) = (&mut self.chunks.spill_file, chunks.last_spilled()) {
+                    file.flush_chunk(last);
                 }
                 *stage = MemoryLegStage::Closed(Arc::new(chunks));
             }

@@ -137,9 +137,9 @@ impl SpillFile {
         chunk
     }
 
-    /// Passes all stored chunks to the writing thread if the write with this number waits.
-    pub(super) fn flush_write(&mut self, write: u64) {
-        if write + self.waiting.len() as u64 >= self.stored {
+    /// Passes all stored chunks to the writing thread if this chunk was not passed yet.
+    pub(super) fn flush_chunk(&mut self, chunk: &SpilledChunk) {
+        if chunk.write + self.waiting.len() as u64 >= self.stored {
             self.flush();
         }
     }
@@ -243,11 +243,6 @@ impl SpilledChunk {
         drop(progress);
         buffer.resize(self.len, 0);
         self.shared.file.read_exact_at(buffer, self.offset())
-    }
-
-    /// Returns the number of the write that stores the chunk.
-    pub(super) const fn write(&self) -> u64 {
-        self.write
     }
 
     /// Returns the length of the chunk, bytes.
