@@ -23,7 +23,8 @@
 //!   cmd        [IO]  the commands of the binary
 //! ```
 //!
-//! Every module may use `codec` (facts about codecs), `net` (addresses), `time`, and `text` (forms of texts).
+//! Every module may use `codec` (facts about codecs), `net` (addresses, numbers in network byte order), `time`, and
+//! `text` (forms of texts).
 //!
 //! A module depends only on modules above it. `sip`, `sdp` and `rtp` do not depend on each other and meet in `call`.
 //! `call` uses no file, SQL or HTTP. `pyrus` knows nothing about capture. Only modules marked \[IO\] use clocks, files,

@@ -1,4 +1,5 @@
-//! Network addresses in one canonical form, the transports of SIP, and types for the numbers in RTP packets.
+//! Network addresses in one canonical form, the transports of SIP, types for the numbers in RTP packets, and numbers in
+//! network byte order.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -200,6 +201,16 @@ impl SequenceNumber {
     pub(crate) const fn distance_from(self, other: Self) -> i16 {
         self.wrapping_sub(other).cast_signed()
     }
+}
+
+/// Returns the 16-bit number at `at` in network byte order (big-endian); `None` if the data ends before it.
+pub(crate) fn be16(data: &[u8], at: usize) -> Option<u16> {
+    data.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
+}
+
+/// Returns the 32-bit number at `at` in network byte order (big-endian); `None` if the data ends before it.
+pub(crate) fn be32(data: &[u8], at: usize) -> Option<u32> {
+    data.get(at..)?.first_chunk().copied().map(u32::from_be_bytes)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::LinkType;
 use super::ethertype::{IPV4, IPV6, tag_length};
-use crate::net::{Endpoint, Flow};
+use crate::net::{Endpoint, Flow, be16};
 
 /// Returns source, destination and payload of a frame if it is a UDP datagram directly in IP, as nearly all media are.
 ///
@@ -47,10 +47,6 @@ fn version_of(packet: &[u8]) -> Option<u16> {
         6 => Some(IPV6),
         _ => None,
     }
-}
-
-fn be16(data: &[u8], at: usize) -> Option<u16> {
-    data.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)
 }
 
 /// IP protocol number of UDP.

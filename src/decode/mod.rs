@@ -4,9 +4,8 @@
 //! reason ([`DecodeCounters`]) and never stops the decoder.
 //!
 //! Modules use each other in one direction. `decoder` uses `tunnels`, `turn`, `fragments`, `tcp` and `duplicates`.
-//! These use `output`, `counters` and `bytes`.
+//! These use `output` and `counters`.
 
-mod bytes;
 pub mod counters;
 mod decoder;
 mod duplicates;

@@ -12,8 +12,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-use super::bytes::{be16, be32};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, be16, be32};
 
 /// A packet that a TURN server relayed: source, destination and captured bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

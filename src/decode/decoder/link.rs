@@ -5,9 +5,9 @@ use crate::capture::ethertype::{
     FABRIC_PATH, IPV4, IPV6, MACSEC, MPLS, MPLS_UPSTREAM, NSH, PBB, PPPOE, TRILL, is_vlan, tag_length,
 };
 use crate::decode::DecodedSink;
-use crate::decode::bytes::{be16, be32};
 use crate::decode::counters::UndoneWrapper;
 use crate::decode::tunnels;
+use crate::net::{be16, be32};
 
 /// Version of the Linux cooked capture header.
 #[derive(Clone, Copy, Debug)]

@@ -4,7 +4,6 @@
 
 use std::time::Duration;
 
-use super::bytes::be16;
 use super::counters::{DecodeCounters, UndoneWrapper};
 use super::duplicates::{DuplicateCandidate, DuplicateCheck, DuplicateFilter};
 use super::fragments::{
@@ -15,7 +14,7 @@ use super::tcp::{self, TcpFlow, TcpLimits, TcpReassembler, TcpSegment};
 use super::tunnels::{self, DetectedTunnel, TunnelKind, TunnelPayload};
 use super::turn::{self, TurnRelays};
 use crate::capture::{CapturedFrame, LinkType};
-use crate::net::Endpoint;
+use crate::net::{Endpoint, be16};
 use crate::time::Timestamp;
 use link::CookedVersion;
 

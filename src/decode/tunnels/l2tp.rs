@@ -1,7 +1,7 @@
 //! L2TP version 2 (RFC 2661) and 3 (RFC 3931), over UDP and directly over IP. The payload is PPP or Ethernet.
 
 use super::{DetectedTunnel, TunnelKind, TunnelPayload, is_ethernet, is_ip};
-use crate::decode::bytes::{be16, be32};
+use crate::net::{be16, be32};
 
 /// Parses an L2TP data message over UDP. Returns `None` for control messages, which carry no packet.
 pub(in super::super) fn over_udp(data: &[u8]) -> Option<DetectedTunnel<'_>> {

@@ -4,11 +4,11 @@
 //! tunnel. So all reserved header bits are checked, and the payload must look like a packet. Otherwise the datagram is
 //! treated as plain UDP.
 
-use super::bytes::{be16, be32};
 use super::counters::DecodeCounters;
 use crate::capture::ethertype::{
     ARP, IPV4, IPV6, LLDP, MPLS, MPLS_UPSTREAM, NSH, PPPOE, PPPOE_DISCOVERY, VLAN, VLAN_SERVICE, tag_length,
 };
+use crate::net::{be16, be32};
 
 mod l2tp;
 mod switch;
