@@ -14,10 +14,12 @@ pub mod config;
 pub(crate) mod ethertype;
 pub mod files;
 pub mod hep;
+mod link_payload;
 #[cfg(feature = "service")]
 pub mod live;
 mod plain_udp;
 
+pub(crate) use link_payload::LinkPayload;
 pub(crate) use plain_udp::udp_of;
 
 /// The link-layer header of a frame. The numbers in brackets are those of the tcpdump LINKTYPE registry.

@@ -1,8 +1,8 @@
 //! Finds the UDP datagram in a plain frame without decoding it, for quick looks at many frames.
 
-use super::LinkType;
-use super::ethertype::{IPV4, IPV6, tag_length};
-use crate::net::{Endpoint, Flow, be16};
+use super::ethertype::{IPV4, IPV6};
+use super::{LinkPayload, LinkType};
+use crate::net::{Endpoint, Flow};
 
 /// Returns source, destination and payload of a frame if it is a UDP datagram directly in IP, as nearly all media are.
 ///
@@ -10,18 +10,19 @@ use crate::net::{Endpoint, Flow, be16};
 /// can decode them. Nothing is counted, and lengths are not checked: bytes after the datagram belong to the payload.
 #[inline]
 pub(crate) fn udp_of(link: LinkType, data: &[u8]) -> Option<(Flow, &[u8])> {
-    let (mut kind, mut data) = match link {
-        LinkType::Ethernet => (be16(data, 12)?, &data[14..]),
-        LinkType::LinuxSll => (be16(data, 14)?, &data[16..]),
-        LinkType::LinuxSll2 => (be16(data, 0)?, data.get(20..)?),
-        LinkType::RawIp => (version_of(data)?, data),
-        LinkType::Null | LinkType::Loop => (version_of(data.get(4..)?)?, &data[4..]),
+    let mut payload = match link {
+        LinkType::Ethernet => LinkPayload::of_ethernet(data)?,
+        LinkType::LinuxSll => LinkPayload::of_cooked(data)?,
+        LinkType::LinuxSll2 => LinkPayload::of_cooked_v2(data)?,
+        LinkType::RawIp => ip_payload(data)?,
+        LinkType::Null | LinkType::Loop => ip_payload(data.get(4..)?)?,
         LinkType::Other(_) => return None,
     };
-    while let Some(length) = tag_length(kind, data) {
-        (kind, data) = (be16(data, length - 2)?, data.get(length..)?);
+    while let Some(length) = payload.tag_length() {
+        payload = payload.after_tag(length)?;
     }
-    let (src, dst, datagram) = match kind {
+    let LinkPayload { ethertype, data } = payload;
+    let (src, dst, datagram) = match ethertype {
         IPV4 => {
             let header = data.first_chunk::<20>().filter(|header| header[9] == UDP)?;
             let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
@@ -41,12 +42,14 @@ pub(crate) fn udp_of(link: LinkType, data: &[u8]) -> Option<(Flow, &[u8])> {
     Some((Flow { src: src.with_port(port(0)), dst: dst.with_port(port(2)) }, payload))
 }
 
-fn version_of(packet: &[u8]) -> Option<u16> {
-    match packet.first()? >> 4 {
-        4 => Some(IPV4),
-        6 => Some(IPV6),
-        _ => None,
-    }
+/// Returns an IP packet without a link-layer header; `None` if it has another version than 4 or 6.
+fn ip_payload(data: &[u8]) -> Option<LinkPayload<'_>> {
+    let ethertype = match data.first()? >> 4 {
+        4 => IPV4,
+        6 => IPV6,
+        _ => return None,
+    };
+    Some(LinkPayload { ethertype, data })
 }
 
 /// IP protocol number of UDP.

@@ -1,43 +1,27 @@
 //! Decodes link-layer headers: Ethernet, Linux cooked capture, BSD loopback, VLAN tags.
 
 use super::{FrameDecoder, PacketContext};
+use crate::capture::LinkPayload;
 use crate::capture::ethertype::{
-    FABRIC_PATH, IPV4, IPV6, MACSEC, MPLS, MPLS_UPSTREAM, NSH, PBB, PPPOE, TRILL, is_vlan, tag_length,
+    FABRIC_PATH, IPV4, IPV6, MACSEC, MPLS, MPLS_UPSTREAM, NSH, PBB, PPPOE, TRILL, is_vlan,
 };
 use crate::decode::DecodedSink;
 use crate::decode::counters::UndoneWrapper;
 use crate::decode::tunnels;
-use crate::net::{be16, be32};
-
-/// Version of the Linux cooked capture header.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum CookedVersion {
-    V1,
-    V2,
-}
+use crate::net::be32;
 
 impl FrameDecoder {
-    pub(super) fn ethernet(&mut self, context: PacketContext, data: &[u8], sink: &mut DecodedSink<'_>) {
-        match be16(data, 12) {
-            Some(ethertype) => self.ethertype(context, ethertype, &data[14..], sink),
-            None => self.counters.dropped.short += 1,
-        }
-    }
-
-    pub(super) fn cooked(
+    /// Decodes the payload of a frame. `None` means that the frame is shorter than its link-layer header.
+    #[inline]
+    pub(super) fn link(
         &mut self,
         context: PacketContext,
-        data: &[u8],
-        version: CookedVersion,
+        payload: Option<LinkPayload<'_>>,
         sink: &mut DecodedSink<'_>,
     ) {
-        let (protocol, header) = match version {
-            CookedVersion::V1 => (be16(data, 14), 16),
-            CookedVersion::V2 => (be16(data, 0), 20),
-        };
-        match (protocol, data.get(header..)) {
-            (Some(protocol), Some(rest)) => self.ethertype(context, protocol, rest, sink),
-            _ => self.counters.dropped.short += 1,
+        match payload {
+            Some(LinkPayload { ethertype, data }) => self.ethertype(context, ethertype, data, sink),
+            None => self.counters.dropped.short += 1,
         }
     }
 
@@ -57,25 +41,27 @@ impl FrameDecoder {
     pub(super) fn ethertype(
         &mut self,
         context: PacketContext,
-        mut kind: u16,
-        mut data: &[u8],
+        ethertype: u16,
+        data: &[u8],
         sink: &mut DecodedSink<'_>,
     ) {
+        let mut payload = LinkPayload { ethertype, data };
         let (mut tags, mut vlans) = (0, 0);
-        while let Some(length) = tag_length(kind, data) {
-            let (Some(next), Some(rest)) = (be16(data, length - 2), data.get(length..)) else {
+        while let Some(length) = payload.tag_length() {
+            let Some(inner) = payload.after_tag(length) else {
                 self.counters.dropped.short += 1;
                 return;
             };
-            vlans += usize::from(is_vlan(kind));
-            self.counters.tunnels.switch_tags += u64::from(!is_vlan(kind));
-            (kind, data, tags) = (next, rest, tags + 1);
+            vlans += usize::from(is_vlan(payload.ethertype));
+            self.counters.tunnels.switch_tags += u64::from(!is_vlan(payload.ethertype));
+            (payload, tags) = (inner, tags + 1);
             if tags > MAX_VLAN_TAGS {
                 self.counters.dropped.too_deep += 1;
                 return;
             }
         }
         self.counters.vlan_depth[vlans.min(3)] += 1;
+        let LinkPayload { ethertype: kind, data } = payload;
         let found = match kind {
             IPV4 | IPV6 => return self.ip(context, data, sink),
             PPPOE => tunnels::pppoe(data),

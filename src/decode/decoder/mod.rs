@@ -13,10 +13,9 @@ use super::output::{DecodedItem, DecodedSink, UdpDatagram};
 use super::tcp::{self, TcpFlow, TcpLimits, TcpReassembler, TcpSegment};
 use super::tunnels::{self, DetectedTunnel, TunnelKind, TunnelPayload};
 use super::turn::{self, TurnRelays};
-use crate::capture::{CapturedFrame, LinkType};
+use crate::capture::{CapturedFrame, LinkPayload, LinkType};
 use crate::net::{Endpoint, be16};
 use crate::time::Timestamp;
-use link::CookedVersion;
 
 mod link;
 
@@ -142,9 +141,9 @@ impl FrameDecoder {
         }
         let context = PacketContext { at: frame.at, interface: frame.interface, missing, depth: 0 };
         match frame.link {
-            LinkType::Ethernet => self.ethernet(context, frame.data, sink),
-            LinkType::LinuxSll => self.cooked(context, frame.data, CookedVersion::V1, sink),
-            LinkType::LinuxSll2 => self.cooked(context, frame.data, CookedVersion::V2, sink),
+            LinkType::Ethernet => self.link(context, LinkPayload::of_ethernet(frame.data), sink),
+            LinkType::LinuxSll => self.link(context, LinkPayload::of_cooked(frame.data), sink),
+            LinkType::LinuxSll2 => self.link(context, LinkPayload::of_cooked_v2(frame.data), sink),
             LinkType::RawIp => self.ip(context, frame.data, sink),
             LinkType::Null | LinkType::Loop => self.loopback(context, frame.data, sink),
             LinkType::Other(_) => self.counters.dropped.unknown_link += 1,
@@ -397,7 +396,7 @@ impl FrameDecoder {
         }
         let context = PacketContext { depth: context.depth + 1, ..context };
         match tunnel.payload {
-            TunnelPayload::Ethernet(data) => self.ethernet(context, data, sink),
+            TunnelPayload::Ethernet(data) => self.link(context, LinkPayload::of_ethernet(data), sink),
             TunnelPayload::EtherType(ethertype, data) => self.ethertype(context, ethertype, data, sink),
             TunnelPayload::Ip(data) => self.ip(context, data, sink),
         }
