@@ -7,9 +7,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::blocks::{BlockReader, NextBlock};
-use super::descriptors::DescriptorReserve;
 use super::open_files::FileUse;
 use super::reader::LegSource;
+use super::spool_folder::SpoolFolder;
 use crate::call::errno::OsErrno;
 
 /// The file of a leg, and its chunks (consecutive blocks) that are not written yet.
@@ -52,21 +52,16 @@ impl LegFile {
     }
 
     /// Writes the first waiting chunk and returns its memory. Returns `None` if no chunk waits.
-    pub(super) fn write_first(
-        &mut self,
-        this_use: FileUse,
-        reserve: &mut DescriptorReserve,
-        open: OpenFile<'_>,
-    ) -> Option<io::Result<Vec<u8>>> {
+    pub(super) fn write_first(&mut self, this_use: FileUse, folder: &mut SpoolFolder) -> Option<io::Result<Vec<u8>>> {
         self.chunks.front()?;
         // After an error, the file is closed, and the next attempt opens it again. The old handle may stay unusable
         // (ESTALE, or a disk that was mounted again).
-        let written = self.try_write(this_use, reserve, open).inspect_err(|_| self.handle = None);
+        let written = self.try_write(this_use, folder).inspect_err(|_| self.handle = None);
         Some(written.map(|()| self.chunks.pop_front().unwrap_or_default()))
     }
 
-    fn try_write(&mut self, this_use: FileUse, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<()> {
-        let length = self.prepare(this_use, reserve, open)?;
+    fn try_write(&mut self, this_use: FileUse, folder: &mut SpoolFolder) -> io::Result<()> {
+        let length = self.prepare(this_use, folder)?;
         let (Some(chunk), Some((file, _))) = (self.chunks.front(), &mut self.handle) else { return Ok(()) };
         file.write_all(chunk).inspect_err(|_| {
             // An incomplete block would make the rest of the file unreadable, so it is cut off. If the cut fails, too,
@@ -81,7 +76,7 @@ impl LegFile {
     }
 
     /// Opens the file if needed, and makes sure that it ends after a complete block. Returns its length in bytes.
-    fn prepare(&mut self, this_use: FileUse, reserve: &mut DescriptorReserve, open: OpenFile<'_>) -> io::Result<u64> {
+    fn prepare(&mut self, this_use: FileUse, folder: &mut SpoolFolder) -> io::Result<u64> {
         if let Some((file, used)) = &mut self.handle {
             let found = file.metadata()?;
             if found.nlink() > 0 && Some(found.len()) == self.length {
@@ -90,8 +85,7 @@ impl LegFile {
             }
         }
         self.handle = None;
-        let Self { path, .. } = self;
-        let file = reserve.open(|| open(path))?;
+        let file = folder.open_to_append(&self.path)?;
         let length = self.repair(&file)?;
         self.handle = Some((file, this_use));
         Ok(length)
@@ -123,9 +117,6 @@ impl LegFile {
         Ok(self.length.unwrap_or(length))
     }
 }
-
-/// A function that opens the file at a path for appending.
-pub(super) type OpenFile<'a> = &'a dyn Fn(&Path) -> io::Result<File>;
 
 /// Returns the total length of the complete blocks of a file that has `found` bytes.
 fn whole_blocks(path: &Path, found: u64) -> io::Result<u64> {

@@ -12,21 +12,19 @@
 //!   both must be true, because a full disk still takes a small file now and then.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crossbeam_channel::Receiver;
 
-use super::descriptors::{DescriptorReserve, is_shortage};
-use super::disk::make_private;
+use super::descriptors::is_shortage;
 use super::hopeless_legs::{WaitingChunks, hopeless_legs};
 use super::leg_file::LegFile;
 use super::open_files::OpenFiles;
-use super::storage::FolderMarker;
+use super::spool_folder::{NO_DISK, SpoolFolder};
 use super::sync_thread::{SyncFolder, SyncThread};
 use super::unsynced_legs::UnsyncedLegs;
 use crate::call::errno::OsErrno;
@@ -34,13 +32,9 @@ use crate::call::event::LegId;
 
 /// The files of all legs. If too many files are open, the least recently used files are closed.
 pub(super) struct LegFiles {
-    dir: PathBuf,
-    /// The folder `dir`, open since the first sync; `None` before it.
-    folder: Option<Arc<File>>,
-    marker: Option<FolderMarker>,
+    folder: SpoolFolder,
     legs: HashMap<LegId, LegFile, foldhash::fast::RandomState>,
     open_files: OpenFiles,
-    reserve: DescriptorReserve,
     sync_thread: SyncThread,
     unsynced: UnsyncedLegs,
     /// Legs with chunks (consecutive blocks) that could not be written yet, each leg with its disk error.
@@ -81,12 +75,9 @@ impl LegFiles {
     /// Creates the set of files, with a function that syncs their file system.
     pub(super) fn with_sync(dir: PathBuf, buffer_bytes: usize, sync: SyncFolder) -> io::Result<Self> {
         Ok(Self {
-            marker: FolderMarker::of(&dir),
-            dir,
-            folder: None,
+            folder: SpoolFolder::new(dir),
             legs: HashMap::default(),
             open_files: OpenFiles::new(),
-            reserve: DescriptorReserve::take(),
             sync_thread: SyncThread::start(sync)?,
             unsynced: UnsyncedLegs::default(),
             waiting: BTreeMap::new(),
@@ -114,7 +105,7 @@ impl LegFiles {
     /// Tries again to write the waiting chunks, and to remove files that could not be removed.
     pub(super) fn retry(&mut self) -> DoneChunks {
         let wrote_at = self.wrote_at;
-        self.reserve.refill();
+        self.folder.refill_reserve();
         let removals = std::mem::take(&mut self.removals);
         removals.into_iter().for_each(|path| self.remove_file(path));
         let legs: Vec<LegId> = self.waiting.keys().copied().collect();
@@ -189,7 +180,7 @@ impl LegFiles {
                     // The chunks of each leg wait until the disk is back.
                     self.leave_folder();
                 }
-                self.log_failure(&self.dir.clone(), &error);
+                self.log_failure(&self.folder.path().to_owned(), &error);
                 return false;
             }
         };
@@ -198,19 +189,14 @@ impl LegFiles {
         true
     }
 
-    /// Returns the open folder of the spool. It stays open from one sync to the next. A folder that is opened later gets
-    /// a write error from Linux only if no other process has seen the error yet.
+    /// Returns the open folder of the spool, to sync its file system.
     fn sync_folder(&mut self) -> io::Result<Arc<File>> {
-        check_disk(self.marker.as_ref())?;
-        if self.folder.as_ref().is_some_and(|folder| !is_at(folder, &self.dir)) {
+        self.folder.check_disk()?;
+        if self.folder.is_replaced() {
             // Somebody replaced the folder, or mounted another disk over it and accepted that disk.
             self.leave_folder();
         }
-        let Self { dir, folder, reserve, .. } = self;
-        match folder.take() {
-            Some(open) => Ok(Arc::clone(folder.insert(open))),
-            None => Ok(Arc::clone(folder.insert(Arc::new(reserve.open(|| File::open(&*dir))?)))),
-        }
+        self.folder.open()
     }
 
     /// Closes all files, because no reader finds the files in the old folder. The next write opens each file again.
@@ -218,7 +204,7 @@ impl LegFiles {
         while !self.open_files.is_empty() {
             self.close_least_recent();
         }
-        self.folder = None;
+        self.folder.close();
         self.needs_rolling_rebuild = true;
     }
 
@@ -259,14 +245,14 @@ impl LegFiles {
     /// Handles a sync that has ended. If it failed, bytes may be missing in all files that were written before it or
     /// during it.
     fn note_synced(&mut self, result: io::Result<()>) {
-        self.reserve.refill();
+        self.folder.refill_reserve();
         if let Err(error) = result {
             // Linux drops the pages that it could not write, and reports their error once. The next sync would succeed
             // although their bytes are missing (fsync(2)). So the files written before or during this sync are recorded
             // as damaged.
             let errno = errno_of(&error);
             self.failures.extend(self.unsynced.iter().map(|leg| (leg, errno)));
-            self.log_failure(&self.dir.clone(), &error);
+            self.log_failure(&self.folder.path().to_owned(), &error);
             self.needs_rolling_rebuild = true;
         }
         self.unsynced.end_sync();
@@ -274,8 +260,7 @@ impl LegFiles {
 
     /// Opens a file that does not belong to a leg. If the process has no descriptor left, uses a reserved descriptor.
     pub(super) fn open_other<T>(&mut self, open: impl Fn() -> io::Result<T>) -> io::Result<T> {
-        check_disk(self.marker.as_ref())?;
-        self.reserve.open(open)
+        self.folder.open_other(open)
     }
 
     /// Logs the first failure and then every [`LOG_EVERY`]th. With a full disk, a thousand writes a second fail.
@@ -313,11 +298,10 @@ impl LegFiles {
             if self.legs.get(&leg)?.handle.is_none() && self.open_files.is_full() {
                 self.close_least_recent();
             }
-            let Self { legs, reserve, dir, marker, open_files, .. } = self;
-            let state = legs.get_mut(&leg)?;
+            let state = self.legs.get_mut(&leg)?;
             let last_use = state.last_use();
-            let written = state.write_first(this_use, reserve, &|path| open(path, dir, marker.as_ref()))?;
-            open_files.update(leg, last_use, state.last_use());
+            let written = state.write_first(this_use, &mut self.folder)?;
+            self.open_files.update(leg, last_use, state.last_use());
             if let Some(errno) = state.lost.take() {
                 self.failures.insert(leg, errno);
             }
@@ -391,33 +375,6 @@ impl LegFiles {
     }
 }
 
-/// Opens a file for appending. Creates its folder again if it is missing, but not if the folder's disk is not mounted.
-fn open(path: &Path, dir: &Path, marker: Option<&FolderMarker>) -> io::Result<File> {
-    check_disk(marker)?;
-    let open = || OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    open().or_else(|error| {
-        if error.kind() != io::ErrorKind::NotFound {
-            return Err(error);
-        }
-        make_private(dir)?;
-        open()
-    })
-}
-
-/// Returns whether an open folder is the folder at this path, i.e. whether nobody has replaced it.
-fn is_at(folder: &File, path: &Path) -> bool {
-    let id = |found: std::fs::Metadata| (found.dev(), found.ino());
-    folder.metadata().is_ok_and(|open| std::fs::metadata(path).is_ok_and(|there| id(open) == id(there)))
-}
-
-/// Checks that the disk of the spool is there. Fails with [`NO_DISK`] if it is not mounted, or if another disk is.
-fn check_disk(marker: Option<&FolderMarker>) -> io::Result<()> {
-    match marker.is_some_and(|marker| marker.check().is_err()) {
-        true => Err(io::Error::from_raw_os_error(NO_DISK)),
-        false => Ok(()),
-    }
-}
-
 /// Returns the error number (errno) of an error. The reader of spools gives an error without a number if the file is
 /// not a spool. Such an error becomes EIO.
 pub(super) fn errno_of(error: &io::Error) -> OsErrno {
@@ -431,8 +388,6 @@ pub(super) fn errno_of(error: &io::Error) -> OsErrno {
 /// Maximum number of files that wait to be removed. Further files stay until the next start of the service, which
 /// renders their calls again and then removes the files.
 const MAX_REMOVALS: usize = 10_000;
-/// Error number (errno) of an attempt to open a file while the disk of the spool is missing.
-const NO_DISK: i32 = rustix::io::Errno::NODEV.raw_os_error();
 /// Number of further failures after which one more log line is written.
 const LOG_EVERY: u64 = 1_000;
 

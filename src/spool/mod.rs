@@ -43,6 +43,8 @@ mod rolling;
 pub(crate) mod scrub;
 mod spill_file;
 #[cfg(feature = "service")]
+mod spool_folder;
+#[cfg(feature = "service")]
 pub(crate) mod storage;
 #[cfg(feature = "service")]
 mod sync_thread;
