@@ -29,6 +29,21 @@ pub(crate) fn format_of(encoding: &str, clock_hz: u32) -> PayloadFormat {
     PayloadFormat { encoding: encoding.to_owned(), clock_hz, channels: 1, fmtp: String::new() }
 }
 
+/// Returns the first decision of a leg: it belongs to the call `call`, and its caller sent the first request.
+pub(crate) fn begin(leg: &str) -> Decision {
+    Decision::Begin {
+        format: FORMAT,
+        leg: leg.to_owned(),
+        conversation: "call".to_owned(),
+        appliance: "test".to_owned(),
+        source: "made up".to_owned(),
+        first_requester: Side::Caller,
+        transport: Default::default(),
+        wall_offset_ns: 0,
+        by: None,
+    }
+}
+
 /// An RTP packet to be put into the spool.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TestRtp<'a> {
@@ -42,20 +57,7 @@ impl SpoolBuilder {
     pub(crate) fn new() -> Self {
         let mut spool = Self::default();
         format::put_header(&mut spool.bytes);
-        spool.decide(
-            T0,
-            Decision::Begin {
-                format: FORMAT,
-                leg: "leg".to_owned(),
-                conversation: "call".to_owned(),
-                appliance: "test".to_owned(),
-                source: "made up".to_owned(),
-                first_requester: Side::Caller,
-                transport: Default::default(),
-                wall_offset_ns: 0,
-                by: None,
-            },
-        );
+        spool.decide(T0, begin("leg"));
         spool
     }
 

@@ -1,11 +1,10 @@
 //! Tests of the disk spool in a real folder. They wait for the writer thread by `flush`, never by time.
 
 use super::*;
-use crate::call::decision::FORMAT;
 use crate::call::event::EndedCall;
 use crate::call::record::{CallRecord, Side};
 use crate::spool::reader::SpoolEntry;
-use crate::spool::testkit::{SpoolBuilder, at_ms};
+use crate::spool::testkit::{SpoolBuilder, at_ms, begin};
 
 fn config(dir: &Path) -> Config {
     Config { dir: dir.join("spool"), buffer_mib: 1, sync_seconds: 1, memory_mib: 1 }
@@ -14,20 +13,6 @@ fn config(dir: &Path) -> Config {
 fn datagram(ms: f64, payload: &[u8]) -> UdpDatagram<'_> {
     let (src, dst) = SpoolBuilder::flow(Side::Caller);
     UdpDatagram { at: at_ms(ms), src, dst, payload, wire_len: payload.len() as u32, interface: 0 }
-}
-
-fn begin(leg: &str) -> Decision {
-    Decision::Begin {
-        format: FORMAT,
-        leg: leg.to_owned(),
-        conversation: "call".to_owned(),
-        appliance: "test".to_owned(),
-        source: "made up".to_owned(),
-        first_requester: Side::Caller,
-        transport: Default::default(),
-        wall_offset_ns: 0,
-        by: None,
-    }
 }
 
 /// Returns the number of packets in a leg's file, and the number of the call engine's decisions.
