@@ -203,6 +203,9 @@ impl SequenceNumber {
     }
 }
 
+/// Protocol number of UDP in the headers of IPv4 and IPv6.
+pub(crate) const UDP_PROTOCOL: u8 = 17;
+
 /// Returns the 16-bit number at `at` in network byte order (big-endian); `None` if the data ends before it.
 pub(crate) fn be16(data: &[u8], at: usize) -> Option<u16> {
     data.get(at..)?.first_chunk().copied().map(u16::from_be_bytes)

@@ -8,6 +8,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use crate::net::UDP_PROTOCOL;
+
 /// A packet of a call with the addresses that the HEP agent saw.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HepPacket<'a> {
@@ -134,7 +136,7 @@ pub fn write_frame(packet: &HepPacket<'_>, frame: &mut Vec<u8>) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             frame.extend([0x45, 0]);
             frame.extend((IPV4_HEADER + udp).to_be_bytes());
-            frame.extend([0, 0, 0, 0, 64, UDP, 0, 0]);
+            frame.extend([0, 0, 0, 0, 64, UDP_PROTOCOL, 0, 0]);
             frame.extend(src.octets());
             frame.extend(dst.octets());
         }
@@ -145,7 +147,7 @@ pub fn write_frame(packet: &HepPacket<'_>, frame: &mut Vec<u8>) {
             };
             frame.extend([0x60, 0, 0, 0]);
             frame.extend(udp.to_be_bytes());
-            frame.extend([UDP, 64]);
+            frame.extend([UDP_PROTOCOL, 64]);
             frame.extend(octets(src));
             frame.extend(octets(dst));
         }
@@ -164,8 +166,6 @@ const GENERIC: u16 = 0;
 const SIP: u8 = 1;
 const RTP: u8 = 4;
 const RTCP: u8 = 5;
-/// IP protocol number of UDP.
-const UDP: u8 = 17;
 const IPV4_HEADER: u16 = 20;
 const UDP_HEADER: usize = 8;
 /// Maximum size of a UDP datagram, bytes: the length field has 16 bits (RFC 768).

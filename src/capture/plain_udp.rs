@@ -2,7 +2,7 @@
 
 use super::ethertype::{IPV4, IPV6};
 use super::{LinkPayload, LinkType};
-use crate::net::{Endpoint, Flow};
+use crate::net::{Endpoint, Flow, UDP_PROTOCOL};
 
 /// Returns source, destination and payload of a frame if it is a UDP datagram directly in IP, as nearly all media are.
 ///
@@ -24,14 +24,14 @@ pub(crate) fn udp_of(link: LinkType, data: &[u8]) -> Option<(Flow, &[u8])> {
     let LinkPayload { ethertype, data } = payload;
     let (src, dst, datagram) = match ethertype {
         IPV4 => {
-            let header = data.first_chunk::<20>().filter(|header| header[9] == UDP)?;
+            let header = data.first_chunk::<20>().filter(|header| header[9] == UDP_PROTOCOL)?;
             let [.., s0, s1, s2, s3, d0, d1, d2, d3] = *header;
             let rest = data.get(usize::from(header[0] & 0x0f) * 4..)?;
             let is_whole = u16::from_be_bytes([header[6], header[7]]) & 0x3fff == 0;
             (Endpoint::v4([s0, s1, s2, s3], 0), Endpoint::v4([d0, d1, d2, d3], 0), Some(rest).filter(|_| is_whole)?)
         }
         IPV6 => {
-            let (header, rest) = data.split_first_chunk::<40>().filter(|(header, _)| header[6] == UDP)?;
+            let (header, rest) = data.split_first_chunk::<40>().filter(|(header, _)| header[6] == UDP_PROTOCOL)?;
             let address = |at: usize| header[at..].first_chunk().map(|octets| Endpoint::v6(*octets, 0));
             (address(8)?, address(24)?, rest)
         }
@@ -51,6 +51,3 @@ fn ip_payload(data: &[u8]) -> Option<LinkPayload<'_>> {
     };
     Some(LinkPayload { ethertype, data })
 }
-
-/// IP protocol number of UDP.
-const UDP: u8 = 17;

@@ -8,7 +8,7 @@
 //! the length of the JSON, and the JSON.
 
 use crate::call::decision::TimedDecision;
-use crate::net::Endpoint;
+use crate::net::{Endpoint, UDP_PROTOCOL};
 use crate::time::Timestamp;
 
 /// A packet that is to be written to a spool (pcapng file of a leg).
@@ -96,7 +96,7 @@ pub(crate) fn fill_checksum(block: &mut [u8]) {
 /// Computes the UDP checksum of a packet with a complete payload and a checksum of zero.
 fn put_checksum(packet: &mut [u8], ip_len: usize) {
     let addresses = if ip_len == IPV4_LEN { &packet[12..20] } else { &packet[8..40] };
-    let pseudo = words_sum(addresses) + u64::from(UDP) + (packet.len() - ip_len) as u64;
+    let pseudo = words_sum(addresses) + u64::from(UDP_PROTOCOL) + (packet.len() - ip_len) as u64;
     let checksum = checksum_of(pseudo + words_sum(&packet[ip_len..]));
     // RFC 768: a checksum of zero is sent as all ones, because zero means "no checksum".
     let checksum = if checksum == 0 { 0xFFFF } else { checksum };
@@ -124,7 +124,7 @@ fn put_ipv4(out: &mut Vec<u8>, src: [u8; 4], dst: [u8; 4], udp_len: usize) {
     header[0] = 0x45;
     header[2..4].copy_from_slice(&((IPV4_LEN + udp_len) as u16).to_be_bytes());
     header[6] = 0x40; // do not fragment
-    (header[8], header[9]) = (TTL, UDP);
+    (header[8], header[9]) = (TTL, UDP_PROTOCOL);
     header[12..16].copy_from_slice(&src);
     header[16..20].copy_from_slice(&dst);
     let checksum = checksum_of(words_sum(&header));
@@ -135,7 +135,7 @@ fn put_ipv4(out: &mut Vec<u8>, src: [u8; 4], dst: [u8; 4], udp_len: usize) {
 fn put_ipv6(out: &mut Vec<u8>, src: [u8; 16], dst: [u8; 16], udp_len: usize) {
     out.extend([0x60, 0, 0, 0]);
     out.extend((udp_len as u16).to_be_bytes());
-    out.extend([UDP, TTL]);
+    out.extend([UDP_PROTOCOL, TTL]);
     out.extend(src);
     out.extend(dst);
 }
@@ -209,8 +209,6 @@ pub(crate) const UDP_LEN: usize = 8;
 pub(crate) const EPB_OVERHEAD: usize = 32;
 /// Length of the custom block of a decision of the call engine, bytes, without its JSON.
 pub(crate) const CUSTOM_OVERHEAD: usize = 28;
-/// IP protocol number of UDP.
-pub(crate) const UDP: u8 = 17;
 /// Maximum UDP payload over IPv4, bytes. A longer SIP message, which came over TCP, is truncated to this length.
 const MAX_PAYLOAD: usize = 65_507;
 const SECTION_LEN: u32 = 28;

@@ -3,6 +3,7 @@
 use super::has_valid_checksum;
 use crate::decode::counters::{UndoneWrapper, WrappedSip};
 use crate::decode::tcp::begins_message;
+use crate::net::UDP_PROTOCOL;
 
 impl WrappedSip {
     /// Counts a packet if it contains SIP behind the header `wrapper`, which the decoder does not undo.
@@ -43,10 +44,10 @@ fn holds_sip(data: &[u8]) -> bool {
 /// Returns the payload of the UDP datagram with which an IP packet begins. The packet may be cut.
 fn datagram(ip: &[u8]) -> Option<&[u8]> {
     match ip {
-        [IPV4_START, _, _, _, _, _, _, _, _, UDP, ..] if has_valid_checksum(ip.get(..IPV4_HEADER)?) => {
+        [IPV4_START, _, _, _, _, _, _, _, _, UDP_PROTOCOL, ..] if has_valid_checksum(ip.get(..IPV4_HEADER)?) => {
             ip.get(IPV4_HEADER + UDP_HEADER..)
         }
-        [IPV6_START, _, _, _, _, _, UDP, ..] => ip.get(IPV6_HEADER + UDP_HEADER..),
+        [IPV6_START, _, _, _, _, _, UDP_PROTOCOL, ..] => ip.get(IPV6_HEADER + UDP_HEADER..),
         _ => None,
     }
 }
@@ -57,8 +58,6 @@ const MAX_HEADER: usize = 160;
 const IPV4_START: u8 = 0x45;
 /// First byte of an IPv6 packet without traffic class.
 const IPV6_START: u8 = 0x60;
-/// IP protocol number of UDP.
-const UDP: u8 = 17;
 const IPV4_HEADER: usize = 20;
 const IPV6_HEADER: usize = 40;
 const UDP_HEADER: usize = 8;
