@@ -180,7 +180,7 @@ impl LegFiles {
                     // The chunks of each leg wait until the disk is back.
                     self.leave_folder();
                 }
-                self.log_failure(&self.folder.path().to_owned(), &error);
+                self.log_folder_failure(&error);
                 return false;
             }
         };
@@ -252,7 +252,7 @@ impl LegFiles {
             // as damaged.
             let errno = errno_of(&error);
             self.failures.extend(self.unsynced.iter().map(|leg| (leg, errno)));
-            self.log_failure(&self.folder.path().to_owned(), &error);
+            self.log_folder_failure(&error);
             self.needs_rolling_rebuild = true;
         }
         self.unsynced.end_sync();
@@ -269,6 +269,12 @@ impl LegFiles {
             tracing::error!(path = %path.display(), %error, failures = self.failure_count + 1, "the spool cannot be written");
         }
         self.failure_count += 1;
+    }
+
+    /// Logs a failure of the folder itself.
+    fn log_folder_failure(&mut self, error: &io::Error) {
+        let path = self.folder.path().to_owned();
+        self.log_failure(&path, error);
     }
 
     /// Writes the waiting chunks of a leg in order. Stops at the first chunk that cannot be written.
