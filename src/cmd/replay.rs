@@ -16,7 +16,7 @@ use super::{ReplayArgs, table};
 use crate::call::Engine;
 use crate::call::event::{CallEvent, EndedCall, RegistrationPolicy};
 use crate::call::record::{CallRecord, CallVerdict, DeliveryState, ProblemKind};
-use crate::capture::files::{self, FileSource};
+use crate::capture::files::{self, ReadProgress};
 use crate::capture::{CaptureSource, CaptureWarning};
 use crate::delivery::{CallProgress, CallUpdate, DeliveryPolicy, DeliverySummary};
 use crate::journal::CallStage;
@@ -74,7 +74,9 @@ pub struct ReplayOutcome {
 /// # Errors
 /// Fails if a file is not a capture, the folder cannot be written, or delivery cannot start.
 pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
-    let mut source = files::open(&request.files)?;
+    let source = files::open(&request.files)?;
+    let progress = source.progress();
+    let mut source = source.in_thread().context("cannot start the thread that reads the captures")?;
     let out = &request.out;
     recording::make_private_folder(out)
         .with_context(|| format!("cannot create the folder {}; choose another with --out", out.display()))?;
@@ -100,7 +102,7 @@ pub fn replay(request: ReplayRequest) -> anyhow::Result<ReplayOutcome> {
         delivery,
         outcome: ReplayOutcome { warnings: alarm.into_iter().collect(), ..ReplayOutcome::default() },
     };
-    let read = run.read(&mut source);
+    let read = run.read(&mut *source, &progress);
     let warnings = source.take_warnings();
     run.outcome.is_unread = warnings.iter().any(|warning| matches!(warning, CaptureWarning::Unread(_)));
     run.outcome.warnings.extend(warnings.iter().map(ToString::to_string));
@@ -146,11 +148,11 @@ struct ReplayRun {
 }
 
 impl ReplayRun {
-    fn read(&mut self, source: &mut FileSource) -> anyhow::Result<()> {
-        let progress = CommandProgress::of_bytes(source.total_bytes());
+    fn read(&mut self, source: &mut dyn CaptureSource, read: &ReadProgress) -> anyhow::Result<()> {
+        let progress = CommandProgress::of_bytes(read.total_bytes());
         for step in 1_u64.. {
             if step.is_multiple_of(STEPS_PER_PROGRESS) {
-                progress.set(source.bytes_read());
+                progress.set(read.bytes_read());
             }
             // If a file has a read error in the middle, the calls before the error are recorded all the same.
             match self.pipeline.step(source, &mut self.spool) {

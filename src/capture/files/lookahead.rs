@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::reader::{CaptureFileReader, EarlyEnd, FileFrameHeader};
-use crate::capture::{CaptureError, LinkType};
+use crate::capture::CaptureError;
 
 /// An open capture file. Frames after the current frame may have been read already.
 #[derive(Debug)]
@@ -67,12 +67,6 @@ impl LookaheadReader {
             }
         }
         self.ahead.iter().take(count)
-    }
-
-    /// Passes up to `count` frames after the current frame to `each`, as far as the reader has them in its buffer.
-    /// Returns the number of these frames.
-    pub(super) fn for_each_buffered(&self, count: usize, each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
-        if self.ahead.is_empty() { self.reader.for_each_buffered(count, each) } else { 0 }
     }
 
     /// Returns the warning that the file ended too early, and clears it; `None` if there is none.

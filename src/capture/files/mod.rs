@@ -11,16 +11,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame, LinkType};
+use super::{CaptureCounters, CaptureError, CaptureEvent, CaptureSource, CaptureWarning, CapturedFrame};
 use crate::time::Timestamp;
 use clock_steps::{ClockSteps, TimelinePosition};
 use lookahead::LookaheadReader;
+use read_thread::FileReadThread;
 use reader::{CaptureFileReader, EarlyEnd, FileFrameHeader};
 use rtp_witness::RtpWitness;
 use step_search::find_step;
 
 mod clock_steps;
 mod lookahead;
+mod read_thread;
 mod reader;
 mod rtp_witness;
 mod step_search;
@@ -92,6 +94,25 @@ pub struct FileSource {
     bytes_read: Arc<AtomicU64>,
 }
 
+/// How much of the capture files was read so far.
+#[derive(Clone, Debug)]
+pub struct ReadProgress {
+    total_bytes: u64,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl ReadProgress {
+    /// Returns the total size of all regular files in bytes. Compressed files count with their compressed size.
+    pub(crate) const fn total_bytes(&self) -> u64 {
+        self.total_bytes
+    }
+
+    /// Returns the number of bytes that were read from the files.
+    pub fn bytes_read(&self) -> u64 {
+        self.bytes_read.load(Ordering::Relaxed)
+    }
+}
+
 #[derive(Debug)]
 struct CaptureFile {
     path: PathBuf,
@@ -138,15 +159,6 @@ impl CaptureSource for FileSource {
         Ok(CaptureEvent::End)
     }
 
-    fn look_ahead(&self, count: usize, each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
-        let Some(CaptureFileState::Reading(reader, _)) =
-            self.handed_out.and_then(|index| self.files.get(index)).map(|file| &file.state)
-        else {
-            return 0;
-        };
-        reader.for_each_buffered(count, each)
-    }
-
     fn counters(&mut self) -> CaptureCounters {
         self.counters
     }
@@ -161,14 +173,22 @@ impl CaptureSource for FileSource {
 }
 
 impl FileSource {
-    /// Returns the total size of all regular files in bytes. Compressed files count with their compressed size.
-    pub(crate) fn total_bytes(&self) -> u64 {
-        self.total_bytes
+    /// Returns how much of the files was read, also while another thread reads them.
+    pub fn progress(&self) -> ReadProgress {
+        ReadProgress { total_bytes: self.total_bytes, bytes_read: Arc::clone(&self.bytes_read) }
     }
 
-    /// Returns the number of bytes that were read from the files.
-    pub fn bytes_read(&self) -> u64 {
-        self.bytes_read.load(Ordering::Relaxed)
+    /// Starts a thread that reads the files, and returns a source of their frames. A pipe is read without a thread:
+    /// its frames may come slowly, and each is handled when it comes.
+    ///
+    /// # Errors
+    /// Fails if the operating system cannot start a thread.
+    pub fn in_thread(self) -> std::io::Result<Box<dyn CaptureSource>> {
+        if self.files.iter().all(|file| is_regular(&file.path)) {
+            Ok(Box::new(FileReadThread::start(self)?))
+        } else {
+            Ok(Box::new(self))
+        }
     }
 
     fn hand_out(&mut self, index: usize, at: Timestamp) -> CaptureEvent<'_> {

@@ -59,9 +59,12 @@ fn enhanced(interface: u32, units: u64, data: &[u8], big: bool) -> Vec<u8> {
     block(6, &[&head, data].concat(), big)
 }
 
-/// Writes files into a folder, opens them as one source and reads all frames. Before each event, the source must show
-/// frames that follow.
-fn read_all(files: &[Vec<u8>]) -> (Vec<ComparedFrame>, Vec<(i64, i64)>, Vec<String>) {
+/// The frames of a source, the time and size of its clock steps, and its warnings.
+type ReadEvents = (Vec<ComparedFrame>, Vec<(i64, i64)>, Vec<String>);
+
+/// Writes files into a folder, opens them as one source and reads all frames. They are read with and without a thread,
+/// which must make no difference.
+fn read_all(files: &[Vec<u8>]) -> ReadEvents {
     let dir = tempfile::tempdir().unwrap();
     let paths: Vec<PathBuf> = files
         .iter()
@@ -72,7 +75,13 @@ fn read_all(files: &[Vec<u8>]) -> (Vec<ComparedFrame>, Vec<(i64, i64)>, Vec<Stri
             path
         })
         .collect();
-    let mut source = open(&paths).unwrap();
+    let read = read_source(&mut open(&paths).unwrap());
+    assert!(read_source(&mut FileReadThread::start(open(&paths).unwrap()).unwrap()) == read, "read in a thread");
+    read
+}
+
+/// Reads all frames of a source. The frames that the source shows before each event must follow later.
+fn read_source(source: &mut dyn CaptureSource) -> ReadEvents {
     let (mut frames, mut steps, mut shown) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         let mut ahead = Vec::new();
@@ -85,6 +94,7 @@ fn read_all(files: &[Vec<u8>]) -> (Vec<ComparedFrame>, Vec<(i64, i64)>, Vec<Stri
             CaptureEvent::End => break,
         }
     }
+    assert!(matches!(source.next_event().unwrap(), CaptureEvent::End));
     assert_eq!(source.counters().frames as usize, frames.len());
     for (from, ahead) in shown {
         let mut following = frames[from..].iter();
@@ -229,31 +239,57 @@ fn files_are_merged_by_time_and_equal_times_keep_file_order() {
 }
 
 #[test]
-fn source_shows_the_frames_that_follow() {
+fn reading_thread_passes_on_more_frames_than_one_batch() {
+    let payloads: Vec<Vec<u8>> = (0..5_000_u32).map(|number| number.to_be_bytes().repeat(50)).collect();
+    let frames: Vec<(u32, u32, &[u8])> = (0..).zip(&payloads).map(|(at, data)| (at, 0, &data[..])).collect();
+    let (read, _, _) = read_all(&[classic(0xa1b2_c3d4, false, &frames)]);
+    assert!(read.iter().map(|frame| &frame.4).eq(&payloads));
+}
+
+#[test]
+fn reading_thread_shows_the_frames_that_follow() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("1.pcap");
     let payloads: Vec<Vec<u8>> = (0..40_u8).map(|number| vec![number; usize::from(number)]).collect();
     let frames: Vec<(u32, u32, &[u8])> = (0..).zip(&payloads).map(|(at, data)| (at, 0, &data[..])).collect();
-    let mut files = vec![classic(0xa1b2_c3d4, false, &frames), classic(0xa1b2_cd34, true, &frames)];
-    for big in [false, true] {
-        let mut file = [section(big), interface(101, &[], big)].concat();
-        for (at, data) in (0..).zip(&payloads) {
-            file.extend([block(4, b"names", big), enhanced(0, at * 1_000_000, data, big)].concat());
-        }
-        files.push(file);
+    std::fs::write(&path, classic(0xa1b2_c3d4, false, &frames)).unwrap();
+    let mut source = FileReadThread::start(open(&[path]).unwrap()).unwrap();
+    assert_eq!(source.look_ahead(16, &mut |_, _| panic!("nothing was read yet")), 0);
+    for from in 1..=payloads.len() {
+        assert!(matches!(source.next_event().unwrap(), CaptureEvent::Frame(_)));
+        let mut ahead = Vec::new();
+        let count = source.look_ahead(16, &mut |_, data| ahead.push(data.to_vec()));
+        assert_eq!(ahead, payloads[from..(from + 16).min(payloads.len())]);
+        assert_eq!(count, ahead.len());
     }
-    for bytes in files {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("1.pcap");
-        std::fs::write(&path, bytes).unwrap();
-        let mut source = open(&[path]).unwrap();
-        assert_eq!(source.look_ahead(16, &mut |_, _| panic!("the file is not open")), 0);
-        for from in 1..=payloads.len() {
-            assert!(matches!(source.next_event().unwrap(), CaptureEvent::Frame(_)));
-            let mut ahead = Vec::new();
-            let count = source.look_ahead(16, &mut |_, data| ahead.push(data.to_vec()));
-            assert_eq!(ahead, payloads[from..(from + 16).min(payloads.len())]);
-            assert_eq!(count, ahead.len());
-        }
+}
+
+#[test]
+fn read_error_comes_after_the_frames_before_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = [folder.path().join("1.pcap"), folder.path().join("2.pcap")];
+    std::fs::write(&files[0], classic(0xa1b2_c3d4, false, &[(1, 0, b"a"), (2, 0, b"b")])).unwrap();
+    std::fs::write(&files[1], classic(0xa1b2_c3d4, false, &[(3, 0, b"c")])).unwrap();
+    let source = open(&files).unwrap();
+    std::fs::remove_file(&files[1]).unwrap(); // it is opened again when the merge reaches it
+    let mut source = FileReadThread::start(source).unwrap();
+    for data in [b"a", b"b"] {
+        assert!(matches!(source.next_event().unwrap(), CaptureEvent::Frame(frame) if frame.data == data));
     }
+    assert!(source.next_event().is_err());
+}
+
+#[test]
+fn reading_thread_ends_when_nobody_takes_its_frames() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("1.pcap");
+    let frames = vec![(1, 0, &[7; 1_000][..]); 5_000];
+    std::fs::write(&path, classic(0xa1b2_c3d4, false, &frames)).unwrap();
+    let mut source = FileReadThread::start(open(&[path]).unwrap()).unwrap();
+    assert!(matches!(source.next_event().unwrap(), CaptureEvent::Frame(_)));
+    let thread = source.thread.take().unwrap();
+    drop(source);
+    thread.join().unwrap();
 }
 
 /// Each of eight processor cores captures a part of the streams. From the second piece on, it delivers its frames in

@@ -165,26 +165,6 @@ impl CaptureFileReader {
         self.buffer.at(&head.range)
     }
 
-    /// Passes up to `count` frames after the current frame to `each`, as far as they are in the buffer. Returns the
-    /// number of these frames.
-    pub(super) fn for_each_buffered(&self, count: usize, each: &mut dyn FnMut(LinkType, &[u8])) -> usize {
-        let mut rest = self.buffer.data();
-        let mut frames = 0;
-        while frames < count && !rest.is_empty() {
-            let next = match &self.format {
-                CaptureFileFormat::Pcap(pcap) => pcap.buffered(rest),
-                CaptureFileFormat::Pcapng(section) => section.buffered(rest),
-            };
-            let Some((frame, length)) = next else { break };
-            if let Some((link, data)) = frame {
-                each(link, data);
-                frames += 1;
-            }
-            rest = &rest[length..];
-        }
-        frames
-    }
-
     /// Returns the warning that the file ended too early, and clears it; `None` if there is none.
     pub(super) fn take_warning(&mut self) -> Option<EarlyEnd> {
         self.warning.take()
@@ -199,18 +179,7 @@ impl CaptureFileReader {
     }
 }
 
-/// A record or block in a buffer: its frame, if it has one, and its length in bytes.
-type BufferedRecord<'a> = (Option<(LinkType, &'a [u8])>, usize);
-
 impl PcapLayout {
-    /// Returns the record at the beginning of `bytes`; `None` if it is not complete.
-    fn buffered<'a>(&self, bytes: &'a [u8]) -> Option<BufferedRecord<'a>> {
-        let header = bytes.get(..self.record_header)?;
-        let length = self.record_header.saturating_add(self.order.u32(header, 8) as usize);
-        let data = bytes.get(self.record_header..length)?;
-        Some((Some((self.link, data)), length))
-    }
-
     fn next(&self, buffer: &mut ReadBuffer, head: &mut FileFrameHeader) -> std::io::Result<RecordOutcome> {
         match buffer.fill(self.record_header)? {
             FillOutcome::Enough => {}

@@ -3,9 +3,7 @@
 use pcap_parser::{parse_interfacedescriptionblock_be, parse_interfacedescriptionblock_le};
 
 use super::read_buffer::{FillOutcome, ReadBuffer};
-use super::{
-    BufferedRecord, ByteOrder, CUT, EarlyEnd, FileFrameHeader, MAX_FRAME_BYTES, RecordOutcome, damage_warning,
-};
+use super::{ByteOrder, CUT, EarlyEnd, FileFrameHeader, MAX_FRAME_BYTES, RecordOutcome, damage_warning};
 use crate::capture::LinkType;
 use crate::time::Timestamp;
 
@@ -81,20 +79,6 @@ impl PcapngSection {
             _ => {}
         }
         Ok(RecordOutcome::NoFrame)
-    }
-
-    /// Returns the block at the beginning of `bytes`; `None` if it is not complete, or begins a section. Only frames in
-    /// enhanced packet blocks are returned, the usual ones.
-    pub(super) fn buffered<'a>(&self, bytes: &'a [u8]) -> Option<BufferedRecord<'a>> {
-        let kind = self.order.u32(bytes.get(..BLOCK_HEADER)?, 0);
-        let length = self.order.u32(bytes, 4) as usize;
-        let block = bytes.get(..length).filter(|_| length >= BLOCK_HEADER + 4 && !bytes.starts_with(&SECTION_TYPE))?;
-        let frame = || {
-            let interface = self.interfaces.get(self.order.u32(block, 8) as usize)?;
-            let data = block.get(28..length - 4)?.get(..self.order.u32(block, 20) as usize)?;
-            Some((interface.link, data))
-        };
-        Some(((kind == ENHANCED).then(frame).flatten(), length))
     }
 
     /// Skips a block that is too large to be a packet. Such blocks contain other data, e.g. TLS secrets or names.
