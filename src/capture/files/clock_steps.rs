@@ -68,6 +68,11 @@ impl ClockSteps {
         head: &FileFrameHeader,
         found_ns: Option<i64>,
     ) -> TimelinePosition {
+        if found_ns.is_none()
+            && let Some(usual) = self.place_without_step(file, head)
+        {
+            return usual;
+        }
         let clock = self.clock(file, head).unwrap_or_else(|| self.new_clock(file, head));
         let back_by = clock.last.nanos_since(head.stamp);
         let mut step_ns = clock.step_ns;
@@ -87,6 +92,17 @@ impl ClockSteps {
             self.reported_ns = step_ns;
         }
         TimelinePosition { at, step_ns: is_new.then_some(unreported) }
+    }
+
+    /// Returns the time of a frame on the timeline; `None` if a clock step may be before it. It does the same as
+    /// [`Self::place_on_timeline`], but copies no clock state, because it is called for each frame.
+    fn place_without_step(&mut self, file: usize, head: &FileFrameHeader) -> Option<TimelinePosition> {
+        let clock = self.files.get_mut(file)?.get_mut(head.interface as usize)?.as_mut()?;
+        if clock.last.nanos_since(head.stamp) > STEP_BACK_NS {
+            return None;
+        }
+        clock.last = head.stamp;
+        Some(TimelinePosition { at: head.stamp.offset(clock.step_ns.saturating_neg()), step_ns: None })
     }
 
     /// Returns the number of the frame's interface among all interfaces of all files.

@@ -8,15 +8,14 @@
 
 use super::reader::FileFrameHeader;
 use crate::capture::udp_of;
-use crate::net::{Flow, Ssrc};
+use crate::net::Flow;
 use crate::time::Timestamp;
 
 /// The newest packet of each RTP stream in a file, by which clock steps are proven.
 #[derive(Debug, Default)]
 pub(super) struct RtpWitness {
-    /// Table of streams, indexed by a hash of interface, ports and SSRC. Of the current streams with the same index,
-    /// the table has the one with the largest hash. So it is a random choice if there are more streams than places, and
-    /// each stream in it stays.
+    /// Table of streams, indexed by their hash. Of the current streams with the same index, the table has the one with
+    /// the largest hash. So it is a random choice if there are more streams than places, and each stream in it stays.
     streams: Vec<Option<WitnessedStream>>,
 }
 
@@ -38,20 +37,15 @@ struct WitnessedStream {
 
 #[derive(Clone, Copy, Debug)]
 struct SeenPacket {
-    key: StreamKey,
+    /// Hash of interface, addresses, ports and SSRC of the stream. Two streams hardly ever have the same one. It is
+    /// shorter than its parts, so the table stays in the cache of the processor.
+    stream: u64,
+    /// Interface of the packet. Each interface has its own clock.
+    interface: u32,
     sequence: u16,
     /// RTP timestamp of the packet.
     time: u32,
     stamp: Timestamp,
-}
-
-/// Key of a stream: interface, source, destination and SSRC. The interface is included because each interface has its
-/// own clock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct StreamKey {
-    flow: Flow,
-    ssrc: Ssrc,
-    interface: u32,
 }
 
 impl RtpWitness {
@@ -61,11 +55,10 @@ impl RtpWitness {
         if self.streams.is_empty() {
             self.streams.resize(PLACES, None);
         }
-        let hash = hash_of(packet.key);
-        let place = &mut self.streams[place_of(hash)];
+        let place = &mut self.streams[place_of(packet.stream)];
         match place {
-            Some(last) if last.packet.key == packet.key => last.handle_packet(packet),
-            Some(last) if hash <= hash_of(last.packet.key) && last.is_current(packet.stamp) => {}
+            Some(last) if last.packet.stream == packet.stream => last.handle_packet(packet),
+            Some(last) if packet.stream < last.packet.stream && last.is_current(packet.stamp) => {}
             _ => *place = Some(WitnessedStream::new(packet)),
         }
     }
@@ -74,7 +67,7 @@ impl RtpWitness {
     /// step.
     pub(super) fn step_back(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
-        let last = self.stream(packet.key)?;
+        let last = self.stream(packet.stream)?;
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         let passed_ns = head.stamp.nanos_since(last.packet.stamp);
         let is_step = (1..=MAX_STEPS).contains(&steps) && (-MAX_STEP_NS..-MIN_STEP_NS).contains(&passed_ns);
@@ -90,7 +83,7 @@ impl RtpWitness {
     /// Returns `None` if the frame is not a later packet of a stream with constant spacing.
     pub(super) fn earliness(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
-        let last = self.stream(packet.key)?;
+        let last = self.stream(packet.stream)?;
         last.intervals_to(packet)?;
         Some(last.due_of(packet).nanos_since(packet.stamp))
     }
@@ -99,7 +92,7 @@ impl RtpWitness {
     /// if nothing can be expected, because the frame is not the next packet of a stream with constant spacing.
     pub(super) fn lateness(&self, head: &FileFrameHeader, frame: &[u8]) -> Option<i64> {
         let packet = SeenPacket::of(head, frame)?;
-        let last = self.stream(packet.key)?;
+        let last = self.stream(packet.stream)?;
         let steps = packet.sequence.wrapping_sub(last.packet.sequence);
         let is_next = (1..=MAX_STEPS).contains(&steps) && last.spacing_ns > 0 && last.ticks > 0;
         let is_even =
@@ -112,7 +105,7 @@ impl RtpWitness {
     /// overlapping captures were joined, and the clock was not set.
     pub(super) fn is_repeated(&self, head: &FileFrameHeader, frame: &[u8]) -> bool {
         let Some(packet) = SeenPacket::of(head, frame) else { return false };
-        let Some(last) = self.stream(packet.key) else { return false };
+        let Some(last) = self.stream(packet.stream) else { return false };
         let behind = last.packet.sequence.wrapping_sub(packet.sequence);
         let expected_ns = last.spacing_ns * i64::from(behind);
         let apart_ns = (last.packet.stamp.nanos_since(packet.stamp) - expected_ns).abs();
@@ -124,14 +117,14 @@ impl RtpWitness {
         if by_ns == 0 {
             return;
         }
-        for stream in self.streams.iter_mut().flatten().filter(|stream| stream.packet.key.interface == interface) {
+        for stream in self.streams.iter_mut().flatten().filter(|stream| stream.packet.interface == interface) {
             stream.packet.stamp = stream.packet.stamp.offset(by_ns);
             stream.due = stream.due.offset(by_ns);
         }
     }
 
-    fn stream(&self, key: StreamKey) -> Option<WitnessedStream> {
-        self.streams.get(place_of(hash_of(key))).copied().flatten().filter(|stream| stream.packet.key == key)
+    fn stream(&self, stream: u64) -> Option<WitnessedStream> {
+        self.streams.get(place_of(stream)).copied().flatten().filter(|found| found.packet.stream == stream)
     }
 }
 
@@ -203,18 +196,20 @@ impl SeenPacket {
         let (flow, udp) = udp_of(head.link, frame)?;
         let rtp = udp.first_chunk::<12>().filter(|rtp| rtp[0] >> 6 == 2 && !(192..=223).contains(&rtp[1]))?;
         let [_, _, s0, s1, t0, t1, t2, t3, ssrc @ ..] = *rtp;
-        let key = StreamKey { flow, ssrc: Ssrc(u32::from_be_bytes(ssrc)), interface: head.interface };
+        let stream = hash_of(flow, u32::from_be_bytes(ssrc), head.interface);
         let (sequence, time) = (u16::from_be_bytes([s0, s1]), u32::from_be_bytes([t0, t1, t2, t3]));
-        Some(Self { key, sequence, time, stamp: head.stamp })
+        Some(Self { stream, interface: head.interface, sequence, time, stamp: head.stamp })
     }
 }
 
-/// Returns a hash of ports, SSRC and interface of a stream. It is computed for each packet of a file, and the addresses
-/// rarely tell more streams apart.
-fn hash_of(key: StreamKey) -> u64 {
-    let StreamKey { flow: Flow { src, dst }, ssrc, .. } = key;
-    let stream = u64::from(ssrc.0) << 32 | u64::from(src.port()) << 16 | u64::from(dst.port());
-    (stream ^ u64::from(key.interface)).wrapping_mul(HASH_FACTOR)
+/// Returns a hash of a stream. It is computed for each packet of a file.
+fn hash_of(flow: Flow, ssrc: u32, interface: u32) -> u64 {
+    let Flow { src, dst } = flow;
+    let ports = u64::from(ssrc) << 32 | u64::from(src.port()) << 16 | u64::from(dst.port());
+    let [src, dst] = [src, dst].map(|endpoint| u128::from_be_bytes(endpoint.ipv6_octets()));
+    let addresses = src ^ dst.rotate_left(64);
+    let words = [(addresses >> 64) as u64, addresses as u64, u64::from(interface), ports];
+    words.into_iter().fold(0, |hash: u64, word| (hash.rotate_left(32) ^ word).wrapping_mul(HASH_FACTOR))
 }
 
 /// Returns the index of a stream in the table of [`PLACES`] streams. The rest of the hash says which of the streams
