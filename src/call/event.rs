@@ -28,7 +28,7 @@ pub trait LegSink {
     /// Announces that [`LegSink::packet`] will probably follow for this leg. A sink with many legs can load the memory
     /// of the leg into the cache now. It is called for several legs in a row, so that their loads overlap. The default
     /// does nothing.
-    fn prefetch(&self, _leg: LegId) {}
+    fn prefetch(&mut self, _leg: LegId) {}
     /// Stores a SIP or media packet in the spool file of a leg.
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes);
     /// Stores a decision about a leg that applies from the time `at` on.

@@ -69,11 +69,10 @@ impl ChunkedBuf {
         }
     }
 
-    /// Returns the last byte; `None` if it is not in memory. The next block will be written behind it.
-    pub(super) fn last_byte(&self) -> Option<u8> {
-        match self.chunks.last()? {
-            SpoolChunk::Memory(bytes) => bytes.last().copied(),
-            SpoolChunk::Spilled(_) => None,
+    /// Makes the processor load the memory into its cache to which the next block will be written.
+    pub(super) fn load_free_bytes(&mut self) {
+        if let Some(SpoolChunk::Memory(chunk)) = self.chunks.last_mut() {
+            load_free_bytes(chunk);
         }
     }
 
@@ -145,6 +144,22 @@ impl ChunkedBuf {
     }
 }
 
+/// Makes the processor load the free memory of a buffer into its cache, for the next block.
+///
+/// Otherwise the block would be written to memory that is not in the cache. The processor goes on meanwhile, but only
+/// until it has to read something that it has just written in parts.
+pub(super) fn load_free_bytes(buffer: &mut Vec<u8>) {
+    let free = buffer.spare_capacity_mut();
+    for byte in free.iter().take(USUAL_BLOCK_BYTES).step_by(CACHE_LINE) {
+        std::hint::black_box(*byte); // it may be uninitialized, and is not used
+    }
+}
+
+/// Number of bytes that must be loaded for a block with 20 ms of G.711, which has 232 bytes. It may begin anywhere in a
+/// cache line.
+const USUAL_BLOCK_BYTES: usize = 232 + CACHE_LINE;
+/// Length of a cache line of usual processors, bytes.
+const CACHE_LINE: usize = 64;
 /// Size of a chunk in bytes: a little more than a second of G.711 in both directions.
 pub(super) const CHUNK_BYTES: usize = 32 * 1024;
 /// Size of the first chunk of a leg when memory is short, bytes. So ten thousand legs at the same time take 80 MiB.

@@ -202,9 +202,9 @@ impl LegSink for MemorySpool {
         self.legs.insert(leg, MemoryLegStage::Pending(PendingLeg::default()));
     }
 
-    fn prefetch(&self, leg: LegId) {
-        if let Some(MemoryLegStage::Open(chunks)) = self.legs.get(&leg) {
-            std::hint::black_box(chunks.last_byte());
+    fn prefetch(&mut self, leg: LegId) {
+        if let Some(MemoryLegStage::Open(chunks)) = self.legs.get_mut(&leg) {
+            chunks.load_free_bytes();
         }
     }
 

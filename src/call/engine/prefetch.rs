@@ -17,7 +17,7 @@ impl Engine {
     ///
     /// The reads of all flows are done step by step: first all routes, then all legs, then all streams. The reads of
     /// one step do not depend on each other, so the processor does them at the same time.
-    pub(crate) fn prefetch<const N: usize>(&self, flows: &[Option<Flow>; N], sink: &dyn LegSink) {
+    pub(crate) fn prefetch<const N: usize>(&self, flows: &[Option<Flow>; N], sink: &mut dyn LegSink) {
         let routes = flows.map(|flow| self.table.route(flow?));
         let legs = routes.map(|route| route.and_then(|route| self.table.leg(route.slot)));
         for leg in legs.iter().flatten() {
@@ -33,5 +33,5 @@ impl Engine {
     }
 }
 
-/// Number of flows above which their state is loaded before it is needed. The state of fewer flows stays in the cache.
-const MANY_FLOWS: usize = 256;
+/// Number of flows from which on their state is loaded before it is needed. The state of fewer flows stays in the cache.
+const MANY_FLOWS: usize = 64;

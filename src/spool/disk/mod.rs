@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 
+use super::chunked_buf::load_free_bytes;
 use super::config::Config;
 use super::format::{self, SpoolPacket};
 use super::index::{BlockKind, IndexTracker, SpoolIndex};
@@ -441,11 +442,14 @@ impl LegSink for DiskSpool {
         self.legs.insert(leg, DiskLeg { name: name.to_owned(), stage, lost: LostPackets::default(), tracker });
     }
 
-    fn prefetch(&self, leg: LegId) {
-        let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), tracker, .. }) = self.legs.get(&leg) else { return };
-        // Reads three numbers that `packet` needs, so that the processor loads their cache lines. Without `black_box`
+    fn prefetch(&mut self, leg: LegId) {
+        let Some(DiskLeg { stage: DiskLegStage::HasFile(chunk), tracker, .. }) = self.legs.get_mut(&leg) else {
+            return;
+        };
+        // Reads two numbers that `packet` needs, so that the processor loads their cache lines. Without `black_box`
         // the compiler would remove these reads.
-        std::hint::black_box((chunk.bytes.len(), tracker.length, tracker.index.last_media_ns));
+        std::hint::black_box((tracker.length, tracker.index.last_media_ns));
+        load_free_bytes(&mut chunk.bytes);
     }
 
     fn packet(&mut self, leg: LegId, datagram: &UdpDatagram<'_>, keep: KeptBytes) {
