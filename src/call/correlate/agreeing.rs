@@ -35,6 +35,17 @@ pub(crate) enum MachineAlias {
     OfLeg(LegKey, Endpoint),
 }
 
+impl MachineAlias {
+    /// Returns the command that records these two addresses. `draft` is the key of the new leg, if the engine has added
+    /// it to the call table already.
+    pub(super) const fn command(self, draft: LegKey) -> Command {
+        match self {
+            Self::OfDraft(machine) => Command::SetSendingMachine { leg: draft, machine },
+            Self::OfLeg(leg, machine) => Command::SetSendingMachine { leg, machine },
+        }
+    }
+}
+
 /// Whether the new leg caused a candidate leg, or the reverse. A leg *causes* another leg if a PBX or proxy receives
 /// the first and then sends the second.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use crate::call::correlate::evidence::{CallChoice, Evidence};
 use crate::call::correlate::open_leg::OpenLeg;
 use crate::call::correlate::question::LegQuestion;
-use crate::call::correlate::rule_list::HOST_STAGES;
+use crate::call::correlate::rule_list::{HOST_STAGES, LATE_INVITE_STAGES};
 use crate::call::correlate::{Command, Correlator};
 use crate::call::correlation_keys::{CLOCK_SKEW, MatchStrength, hosts_meet, same_number};
 use crate::call::correlation_rule::CorrelationRule;
@@ -104,6 +104,25 @@ impl Correlator<'_> {
                 Some(Command::Merge { from: own, into: evidence.call, by: evidence.rule })
             }
             _ => None,
+        }
+    }
+
+    /// Returns the commands for a leg whose INVITE was captured after its first response. The response has no headers
+    /// that identify the call, so the rules are asked again with those of the INVITE.
+    ///
+    /// The leg joins another call only if it is alone in its own.
+    pub(crate) fn late_invite(&self, slot: LegKey) -> Vec<Command> {
+        let Some(leg) = self.table.leg(slot) else { return Vec::new() };
+        let own = leg.call();
+        let question = LegQuestion::about_leg(*self, leg);
+        match question.ask(LATE_INVITE_STAGES) {
+            CallChoice::Join(found)
+                if found.call != own && self.may_gain(found.call, 1) && self.may_be_absorbed(own, found.rule) =>
+            {
+                let alias = self.alias_of(&question, found).map(|alias| alias.command(slot));
+                alias.into_iter().chain([Command::Merge { from: own, into: found.call, by: found.rule }]).collect()
+            }
+            _ => self.late_replaces(slot).into_iter().collect(),
         }
     }
 

@@ -88,6 +88,10 @@ pub(super) const SIGNALLING_STAGES: &[&RuleStage] = &[&DIALOG, &HEADERS, &RECORD
 /// is answered or ends.
 pub(super) const HOST_STAGES: &[&RuleStage] = &[&HOSTS, &CLICK_TO_CALL];
 
+/// The stages (sets of rules) that read headers which only the INVITE has. They are asked again if the INVITE was
+/// captured after its first response.
+pub(super) const LATE_INVITE_STAGES: &[&RuleStage] = &[&HEADERS, &RECORDER, &REPLACES, &HOSTS, &NUMBERS];
+
 /// The stages (sets of rules) by which a leg belongs to the call of a caller who has reached the sender of the leg.
 pub(super) const CALLER_STAGES: &[&RuleStage] = &[&HOSTS];
 

@@ -131,10 +131,11 @@ impl Correlator<'_> {
         Some(if self.is_anchor(leg) { evidence.relating() } else { evidence })
     }
 
-    /// Returns the command that relates the call `own` to another call: the call with the dialog that a Replaces header
-    /// names. Used if the INVITE with this header was captured after its responses.
-    pub(crate) fn late_replaces(&self, own: CallKey, keys: &CorrelationKeys) -> Option<Command> {
-        self.join_or_relate(own, self.match_replaces(keys)?.relating())
+    /// Returns the command that relates a leg's call to another call: the call with the dialog that its Replaces header
+    /// names. Used if the INVITE with this header was captured after its responses, or is sent again.
+    pub(crate) fn late_replaces(&self, slot: LegKey) -> Option<Command> {
+        let leg = self.table.leg(slot)?;
+        self.join_or_relate(leg.call(), self.match_replaces(&leg.correlation_keys)?.relating())
     }
 
     fn is_anchor(&self, leg: &Leg) -> bool {

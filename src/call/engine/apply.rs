@@ -195,13 +195,18 @@ impl Engine {
         }
     }
 
-    /// Updates the headers by which a leg is correlated, because its INVITE was captured after its first response. If
-    /// the INVITE has a Replaces header, relates the leg's call to the call that this header names.
-    pub(super) fn update_correlation_keys(&mut self, slot: LegKey, keys: CorrelationKeys, sink: &mut dyn LegSink) {
-        let Some(own) = self.table.leg(slot).map(Leg::call) else { return };
-        let command = self.correlator().late_replaces(own, &keys);
+    /// Updates the headers by which a leg is correlated, because its INVITE was captured after its first response. The
+    /// headers may show that the leg belongs to another call.
+    pub(super) fn apply_late_invite(&mut self, slot: LegKey, keys: CorrelationKeys, sink: &mut dyn LegSink) {
         self.table.set_correlation_keys(slot, keys);
-        self.apply(command, sink);
+        self.apply(self.correlator().late_invite(slot), sink);
+    }
+
+    /// Updates the headers by which a leg is correlated, because its refused INVITE was sent again. If the INVITE has a
+    /// Replaces header, relates the leg's call to the call that this header names.
+    pub(super) fn apply_another_try(&mut self, slot: LegKey, keys: CorrelationKeys, sink: &mut dyn LegSink) {
+        self.table.set_correlation_keys(slot, keys);
+        self.apply(self.correlator().late_replaces(slot), sink);
     }
 
     /// Decides to which call an ambiguous leg (it could belong to several calls) belongs. The leg has stopped ringing,

@@ -95,7 +95,11 @@ impl Engine {
         if is_late_invite || is_another_try {
             leg.parties = LegParties::read(message, Side::Caller, &self.settings.config, &self.site.plan);
             let keys = CorrelationKeys::read(message, &self.settings.config);
-            self.update_correlation_keys(slot, keys, sink);
+            if is_late_invite {
+                self.apply_late_invite(slot, keys, sink);
+            } else {
+                self.apply_another_try(slot, keys, sink);
+            }
         }
         if message.method() == Some(&SipMethod::Refer) {
             self.handle_refer(slot, message, datagram, sink);

@@ -14,6 +14,7 @@ mod early_media;
 mod early_offers;
 mod flood;
 mod holds;
+mod late_invites;
 mod left_calls;
 mod leg_ends;
 mod live_updates;
