@@ -338,8 +338,11 @@ impl Correlator<'_> {
         let answers = || causes.iter().filter_map(|l| l.dialog.answered.map(|(at, _)| at));
         let is_with = |a: Timestamp, b, within| a.distance(b) <= within;
         let ended = leg.dialog.ended().map(|(at, _)| at);
+        // A branch of a fork that was cancelled ended when another branch was answered, and nobody talked on it.
+        let has_talked = |l: &&&Leg| l.dialog.answered.is_some() || l.dialog.cancelled_at().is_none() && l.has_media();
         let ends_together = ended.is_some_and(|end| {
-            causes.iter().any(|l| l.dialog.ended().is_some_and(|(at, _)| is_with(at, end, END_WINDOW)))
+            let mut ends = causes.iter().filter(has_talked).filter_map(|l| l.dialog.ended());
+            ends.any(|(at, _)| is_with(at, end, END_WINDOW))
         });
         let is_alone = !is_cause && answers().next().is_none() && self.now >= answered + PAIR_WINDOW
             || ended.is_some_and(|end| self.now >= end + END_WINDOW) && leg.has_media() && !ends_together;

@@ -31,6 +31,7 @@ mod outlines;
 mod packet_faults;
 mod page_groups;
 mod pickup;
+mod provider_forks;
 mod proxied_telephones;
 mod recorders;
 mod registered_trunks;
