@@ -445,6 +445,13 @@ impl Leg {
         self.dialog.call_id() == other.dialog.call_id() && self.dialog.caller_tag() == other.dialog.caller_tag()
     }
 
+    /// Returns whether both legs are hops of one dialog (RFC 3261 section 12): Call-ID and both tags agree. A leg is a
+    /// hop of its own dialog.
+    pub(crate) fn is_hop_of_dialog(&self, other: &Self) -> bool {
+        let [own, others] = [self, other].map(|leg| leg.dialog.callee_tag());
+        self.id == other.id || self.is_branch_of(other) && own.is_some() && own == others
+    }
+
     /// Returns whether the caller dialled a feature code of the PBX, i.e. a number that begins with `*` or `#`.
     pub(crate) fn dials_code(&self) -> bool {
         self.parties.to.as_deref().is_some_and(|to| to.starts_with(['*', '#']))

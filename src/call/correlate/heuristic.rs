@@ -299,16 +299,17 @@ fn all_attempts_failed(question: &LegQuestion<'_>, leg: &Leg) -> bool {
 
 /// Returns whether the caller of a leg talks with nobody: no other live leg of the call was answered at this time.
 ///
-/// Legs on the way from the caller to this leg do not count, e.g. from the trunk to a proxy before the PBX. Legs
-/// without a party, e.g. to a recorder, do not count either. Nor does a telephone that may have answered for another
-/// caller.
+/// Legs on the way from the caller to this leg do not count, e.g. from the trunk to a proxy before the PBX. Nor does
+/// another hop of the same dialog. Legs without a party, e.g. to a recorder, do not count either. Nor does a telephone
+/// that may have answered for another caller.
 fn hears_nobody(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> bool {
     let Correlator { table, .. } = question.correlator;
     let leads_to_leg = |other: LegKey| question.correlator.caused_legs(other).contains(&key);
     let is_talking = |other: &LegKey| {
         let is_certain = |l: &Leg| l.may_have_party() && !l.join.is_ambiguous();
-        let is_answered =
-            |l: &Leg| l.id != leg.id && is_certain(l) && l.answered_by(question.at) && l.lived_at(question.at);
+        let is_answered = |l: &Leg| {
+            !l.is_hop_of_dialog(leg) && is_certain(l) && l.answered_by(question.at) && l.lived_at(question.at)
+        };
         table.leg(*other).is_some_and(is_answered) && !leads_to_leg(*other)
     };
     !table.keys_of(leg.call()).iter().any(is_talking)

@@ -153,3 +153,102 @@ fn a_caller_behind_a_proxy_makes_a_click_to_call_ambiguous() {
         assert!(related(clicked, outbound), "{is_proxied}");
     }
 }
+
+/// The way of a call from the provider to the PBX, on two hops of one dialog.
+#[derive(Clone, Copy, Debug)]
+enum TwoHops {
+    /// A proxy with one address.
+    Proxy,
+    /// A proxy with one address towards the provider and another towards the PBX.
+    TwoAddresses,
+    /// A NAT router that is mirrored on both sides. The provider's address is the same on both.
+    Nat,
+}
+
+impl TwoHops {
+    /// Adds an inbound dialog over both hops.
+    fn inbound(self, scene: &mut Scene, outside: &ScenePhone, pbx: &ScenePhone) -> Vec<DialogId> {
+        let (outer, inner) = (ScenePhone::new("", 8), ScenePhone::new("", 7));
+        let sends_inner = match self {
+            Self::Proxy => &outer,
+            Self::TwoAddresses => &inner,
+            Self::Nat => outside,
+        };
+        let hops = [[outside, &outer], [sends_inner, pbx]].map(|ends| {
+            let [mut from, mut to] = ends.map(ScenePhone::clone);
+            scene.leg(&mut from, &mut to, [OUTSIDE, DID])
+        });
+        let first = scene.get(hops[0]).clone();
+        let media = [outside, pbx].map(|end| end.clone().media());
+        for hop in hops {
+            let dialog = scene.at(hop);
+            (dialog.call_id, dialog.tags) = (first.call_id.clone(), first.tags.clone());
+            (dialog.voices, dialog.media) = ([outside.voice, pbx.voice], media);
+        }
+        hops.to_vec()
+    }
+}
+
+/// A voice menu answers, or a queue, for which 200 rings in vain. Then 201 is rung and talks with the caller.
+#[test]
+fn a_menu_behind_two_hops_connects_its_caller() {
+    for (way, rings_first) in
+        [TwoHops::Proxy, TwoHops::TwoAddresses, TwoHops::Nat].map(|way| [(way, false), (way, true)]).concat()
+    {
+        let mut office = Office::new();
+        let Office { scene, outside, pbx, e200, e201 } = &mut office;
+        let a = way.inbound(scene, outside, pbx);
+        let [b, c] = [(&mut *e200, "200"), (&mut *e201, "201")].map(|(to, name)| scene.leg(pbx, to, [OUTSIDE, name]));
+        invite(scene, &a);
+        answer(scene, &a);
+        let menu = [(1, a[1], Side::Caller), (MUSIC, a[1], Side::Callee)];
+        scene.sound(&menu, 5_000);
+        if rings_first {
+            scene.invite_and_ring(b);
+            scene.sound(&menu, 4_000);
+            scene.cancel(b);
+            scene.wait(500);
+        }
+        scene.invite_and_ring(c);
+        scene.sound(&menu, 2_000);
+        scene.answer(c);
+        scene.bridge(a[1], c, 6_000);
+        scene.bye(c, Side::Callee);
+        scene.bye_all(&a, Side::Callee);
+        let played = play(scene);
+        let record = &played.only().record;
+        let name = format!("{way:?}, rings first: {rings_first}");
+        assert_eq!(facts(record), (CallDirection::Inbound, CallOutcome::Answered, Some("201")), "{name}");
+    }
+}
+
+/// A proxy forks the call to two telephones, and one of them answers. A leg that the other one sends later is not for
+/// this caller, who talks.
+#[test]
+fn a_caller_who_talks_on_another_branch_does_not_wait() {
+    let mut office = Office::new();
+    let Office { scene, outside, pbx, e200, e201 } = &mut office;
+    let mut proxy = ScenePhone::new("", 8);
+    let inbound = scene.leg(outside, &mut proxy, [OUTSIDE, DID]);
+    let [a, b] = [&mut *pbx, &mut *e200].map(|to| scene.leg(&mut proxy, to, [OUTSIDE, DID]));
+    let first = scene.get(inbound).clone();
+    for branch in [a, b] {
+        let dialog = scene.at(branch);
+        (dialog.call_id, dialog.tags[0]) = (first.call_id.clone(), first.tags[0].clone());
+    }
+    scene.at(inbound).tags[1] = scene.get(b).tags[1].clone();
+    let stranger = scene.leg(pbx, e201, [OUTSIDE, "201"]);
+    for leg in [inbound, a, b] {
+        scene.invite(leg);
+    }
+    scene.answer(a);
+    scene.answer(b);
+    scene.answer(inbound);
+    scene.bridge(inbound, b, 3_000);
+    scene.invite_and_ring(stranger);
+    scene.wait(1_000);
+    scene.cancel(stranger);
+    scene.bye_all(&[inbound, a, b], Side::Caller);
+    let played = play(scene);
+    assert_eq!(played.calls.len(), 2);
+}
