@@ -60,8 +60,8 @@ impl ClockSteps {
     }
 
     /// Returns the time of a frame on the timeline. Must be called once for each frame, in the order of the merged
-    /// files. If later frames prove a small clock step directly before this frame, `found_ns` is its size, negative if
-    /// the clock was set back.
+    /// files. `found_ns` is the size of a clock step directly before this frame, as later frames show it. It is negative
+    /// if the clock was set back.
     pub(super) fn place_on_timeline(
         &mut self,
         file: usize,
@@ -78,7 +78,8 @@ impl ClockSteps {
         let mut step_ns = clock.step_ns;
         let is_large = back_by > STEP_BACK_NS;
         if is_large {
-            step_ns = self.share(clock.step_ns.saturating_sub(back_by), STEP_BACK_NS);
+            let found_ns = found_ns.unwrap_or(back_by.saturating_neg());
+            step_ns = self.share(clock.step_ns.saturating_add(found_ns), STEP_BACK_NS);
         } else if let Some(found_ns) = found_ns {
             step_ns = self.share(clock.step_ns.saturating_add(found_ns), SAME_SMALL_STEP_NS);
         }

@@ -21,11 +21,12 @@ pub(super) fn find_step(
     witness: &RtpWitness,
 ) -> Option<i64> {
     let passed_ns = head.stamp.nanos_since(last);
-    if !(-MAX_STEP_NS..=-MIN_STEP_NS).contains(&passed_ns) {
-        None
-    } else {
-        find_step_back(reader, head, -passed_ns, witness).map(|found_ns| measured(reader, head, found_ns, witness))
-    }
+    let found_ns = match passed_ns.saturating_neg() {
+        ..MIN_STEP_NS => None,
+        back_ns @ MIN_STEP_NS..=MAX_STEP_NS => find_step_back(reader, head, back_ns, witness),
+        _ => Some(passed_ns),
+    };
+    found_ns.map(|found_ns| measured(reader, head, found_ns, witness))
 }
 
 /// Returns the exact size of a clock step of about `found_ns` before the current frame, ns. Each packet has jitter, so
@@ -90,6 +91,7 @@ const MEASURED_FRAMES: usize = 24;
 /// that sends in bursts.
 const MIN_STEP_NS: i64 = 50_000_000;
 /// Maximum clock step that is searched for, ns. A larger jump back needs no proof: it always counts as a clock step.
+/// RTP streams only show its exact size.
 const MAX_STEP_NS: i64 = 5_000_000_000;
 /// Maximum jump back of the timestamps that disorder between processor cores or interfaces can cause, ns. A smaller
 /// jump needs an RTP stream or [`ENOUGH_FRAMES`] as proof.

@@ -292,23 +292,25 @@ fn reading_thread_ends_when_nobody_takes_its_frames() {
     thread.join().unwrap();
 }
 
+/// Returns a frame with an RTP packet. `stream` is the source port.
+fn rtp_frame(stream: u16, sequence: u16) -> Vec<u8> {
+    let mut frame =
+        [&[0; 12][..], &[8, 0, 0x45, 0, 0, 48, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]].concat();
+    frame.extend([stream.to_be_bytes(), [0x40, 0], [0, 28], [0, 0], [0x80, 8], sequence.to_be_bytes()].concat());
+    frame.extend([u32::from(sequence) * 160, u32::from(stream).wrapping_mul(HASH)].map(u32::to_be_bytes).concat());
+    frame.extend([0xd5; 8]);
+    frame
+}
+
 /// Each of eight processor cores captures a part of the streams. From the second piece on, it delivers its frames in
 /// pieces of 60 ms. So the timestamps jump back by 60 ms seven times in each piece.
 #[test]
 fn cores_of_a_busy_capture_do_not_look_like_clock_steps() {
-    let frame = |stream: u16, sequence: u16| {
-        let mut frame =
-            [&[0; 12][..], &[8, 0, 0x45, 0, 0, 48, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]].concat();
-        frame.extend([stream.to_be_bytes(), [0x40, 0], [0, 28], [0, 0], [0x80, 8], sequence.to_be_bytes()].concat());
-        frame.extend([u32::from(sequence) * 160, u32::from(stream).wrapping_mul(HASH)].map(u32::to_be_bytes).concat());
-        frame.extend([0xd5; 8]);
-        frame
-    };
     let mut frames = Vec::new();
     for sequence in 0..18_u16 {
         for stream in 0..STREAMS {
             let at_us = 1_000_000 + u32::from(sequence) * 20_000 + u32::from(stream) * 20_000 / u32::from(STREAMS);
-            frames.push((at_us / 1_000_000, at_us % 1_000_000, frame(stream, sequence)));
+            frames.push((at_us / 1_000_000, at_us % 1_000_000, rtp_frame(stream, sequence)));
         }
     }
     let piece = 3 * usize::from(STREAMS);
@@ -338,6 +340,20 @@ fn clock_set_back_is_reported_once_and_time_goes_on() {
     let (frames, steps, _) = read_all(&[file]);
     assert_eq!(steps, [(1000 * SEC, -600 * SEC)]);
     assert_eq!(stamps(&frames), [1000 * SEC, 1000 * SEC, 1001 * SEC]);
+}
+
+#[test]
+fn rtp_shows_the_exact_size_of_a_large_clock_step() {
+    for back_ms in [5_005, 7_000, 3_600_000] {
+        let at_ms = |n: u16| 10_000_000 + u32::from(n) * 10 - if n < 60 { 0 } else { back_ms };
+        let frames: Vec<Vec<u8>> = (0..120).map(|n| rtp_frame(4_000 + n % 2, n / 2)).collect();
+        let frames: Vec<_> =
+            (0..).zip(&frames).map(|(n, data)| (at_ms(n) / 1_000, at_ms(n) % 1_000 * 1_000, &data[..])).collect();
+        let (read, steps, _) = read_all(&[classic(0xa1b2_c3d4, false, &frames)]);
+        let step = 10_000 * SEC + 600_000_000;
+        assert_eq!(steps, [(step, -i64::from(back_ms) * 1_000_000)]);
+        assert!(stamps(&read).windows(2).all(|pair| pair[1] - pair[0] == 10_000_000), "{back_ms} ms");
+    }
 }
 
 #[test]
