@@ -131,7 +131,6 @@ impl<'a> RenderPass<'a> {
             for stream in self.plan.streams.values().filter(|stream| stream.side.channel() == channel) {
                 report.clock_drift_ppm = stream.drift_ppm.or(report.clock_drift_ppm);
                 report.scattered += stream.scattered_packets;
-                report.broken_stamps += stream.misfitting_packets;
                 let wrong = stream.wrong_clocks();
                 report.wrong_clocks.extend(wrong.into_iter().map(|(announced, clock)| (stream.ssrc, announced, clock)));
             }

@@ -224,7 +224,6 @@ impl StreamCollector {
             tracks: timelines,
             latest: self.unwrapper.latest(),
             scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
-            misfitting_packets: self.unwrapper.joined_misfits().into(),
             keys: Vec::new(),
             corrections: corrections(&self.packings),
             forms: self.forms.finish(),

@@ -51,8 +51,6 @@ pub(in crate::render) struct StreamPlan {
     /// Number of packets in the stream if a new track (group of packets with about the same lag) begins every few
     /// packets; 0 otherwise. A value above 0 means that the playout times are probably wrong.
     pub(in crate::render) scattered_packets: u64,
-    /// Number of packets with timestamps that misfit the duration of the packet before, if packets are joined.
-    pub(in crate::render) misfitting_packets: u64,
     /// SRTP keys of the stream, each with the time from which it applies, in order of time.
     pub(super) keys: Vec<(Timestamp, SrtpContext)>,
     /// Pairs of an announced format and the true format of its payloads.

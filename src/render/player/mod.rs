@@ -145,12 +145,12 @@ impl StreamPlayer {
         let precedence = if known.is_superseded { SoundPrecedence::Superseded } else { SoundPrecedence::Current };
         let format = known.formats.get(&head.pt).and_then(Option::as_ref);
         let clock = format.zip(plan).map(|(format, plan)| plan.clock(head.pt, format));
-        let counted = matches!(clock, Some(MediaClock::Counted { .. }));
         let arrival = if clock.is_some_and(MediaClock::needs_lengths) || plan.is_some_and(StreamPlan::has_keys) {
             ArrivedPacket::with_length(packet, head, known)
         } else {
             ArrivedPacket::without_length(packet, head)
         };
+        let misfits = self.unwrapper.joined_misfits();
         let playout = match (format, plan, clock) {
             // The first pass passed every packet to the plan, also late and undecodable packets. Both passes must do
             // the same, so these packets are passed here, too.
@@ -160,7 +160,13 @@ impl StreamPlayer {
             _ => None,
         };
         let inside = context.is_inside(playout.map_or(arrival.at, |playout| playout.at));
-        context.report.broken_stamps += u64::from(inside && counted && playout.is_some());
+        if inside && playout.is_some() {
+            context.report.broken_stamps += match clock {
+                Some(MediaClock::Counted { .. }) => 1,
+                Some(MediaClock::Joined { .. }) => u64::from(self.unwrapper.joined_misfits() - misfits),
+                Some(MediaClock::Clock(_)) | None => 0,
+            };
+        }
         let Some(sequence) =
             self.order.extend(arrival.head.sequence, playout.map(|playout| SequenceMark::new(arrival.at, playout)))
         else {

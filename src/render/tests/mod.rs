@@ -8,6 +8,7 @@ use crate::spool::testkit::{SpoolBuilder, TestRtp, at_ms, format_of};
 use crate::time::Timestamp;
 
 mod lag_steps;
+mod misfits;
 mod paths;
 mod redundancy;
 
