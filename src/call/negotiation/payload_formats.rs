@@ -23,6 +23,23 @@ impl Negotiation {
     ///    8.3.2), and some devices go on with it after a re-INVITE without it.
     /// 5. The static payload types of RFC 3551.
     pub(crate) fn payload_format(&self, sender: Side, flow: Flow, pt: PayloadType) -> Option<PayloadFormat> {
+        let current = self.current_format(sender, flow, pt);
+        current.or_else(|| self.former_format(sender, pt).cloned()).or_else(|| static_format(pt))
+    }
+
+    /// Returns whether only earlier descriptions give `pt` a format, in packets that `sender` sends on a flow (source,
+    /// destination).
+    pub(crate) fn is_former_format(&self, sender: Side, flow: Flow, pt: PayloadType) -> bool {
+        self.former_format(sender, pt).is_some() && self.current_format(sender, flow, pt).is_none()
+    }
+
+    fn former_format(&self, sender: Side, pt: PayloadType) -> Option<&PayloadFormat> {
+        let former = |side: Side| format_of(&self.former_formats[side.channel()], pt);
+        former(sender.other()).or_else(|| former(sender))
+    }
+
+    /// Returns the payload format of `pt` in the descriptions in force, and in unanswered offers.
+    fn current_format(&self, sender: Side, flow: Flow, pt: PayloadType) -> Option<PayloadFormat> {
         let lines = self.lines_of_flow(sender, flow);
         let in_line = |line: Option<&AudioLine>| format_of(&line?.formats, pt).cloned();
         let forked = |side: Side| {
@@ -36,7 +53,6 @@ impl Negotiation {
             let offer = self.pending[side.channel()].as_ref()?.offer.as_ref()?;
             format_of(&offer.formats, pt).cloned()
         };
-        let former = |side: Side| format_of(&self.former_formats[side.channel()], pt).cloned();
         in_line(lines.map(|(_, theirs)| theirs))
             .or_else(|| lines.and_then(|_| forked(sender.other())))
             .or_else(|| in_line(lines.map(|(own, _)| own)))
@@ -44,9 +60,6 @@ impl Negotiation {
             .or_else(|| of(sender))
             .or_else(|| offered(sender.other()))
             .or_else(|| offered(sender))
-            .or_else(|| former(sender.other()))
-            .or_else(|| former(sender))
-            .or_else(|| static_format(pt))
     }
 
     /// Returns the payload format of `pt` in the sender's own description. The m-line of the flow (source, destination)

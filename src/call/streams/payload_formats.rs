@@ -44,6 +44,8 @@ pub(super) struct PayloadUse {
     /// Whether a comparison of possible formats ([`PayloadJudge`](crate::call::payload_judge::PayloadJudge)) found the
     /// format.
     pub(super) is_judged: bool,
+    /// Number of packets since only earlier descriptions give the format; `None` if a description in force gives it.
+    pub(super) since_former: Option<u32>,
 }
 
 impl PayloadFormats {
@@ -103,6 +105,7 @@ impl RtpStream {
         let generation = negotiation.generation();
         let (sender, flow) = (self.sender, self.flow());
         let own = if self.formats.doubt.own_numbers { negotiation.own_format(sender, flow, pt) } else { None };
+        let is_former = own.is_none() && negotiation.is_former_format(sender, flow, pt);
         let announced = own.or_else(|| negotiation.payload_format(sender, flow, pt));
         self.raise_doubt(pt, announced.as_ref(), negotiation);
         let judged = self.judged_format(pt).cloned();
@@ -117,8 +120,19 @@ impl RtpStream {
                 let payload = &mut self.formats.uses[index];
                 payload.is_reported &= payload.format == format && payload.within == within;
                 let (packets, is_reported, first_at) = (payload.packets, payload.is_reported, payload.first_at);
-                let new =
-                    PayloadUse { pt, packets, format, generation, secret, within, is_reported, first_at, is_judged };
+                let since_former = (is_former && !is_judged).then(|| payload.since_former.unwrap_or(0));
+                let new = PayloadUse {
+                    pt,
+                    packets,
+                    format,
+                    generation,
+                    secret,
+                    within,
+                    is_reported,
+                    first_at,
+                    is_judged,
+                    since_former,
+                };
                 let old = std::mem::replace(payload, new);
                 // A payload type may have been read with a wrong format until its true format was found. The wrong
                 // format is not listed as an earlier codec of the stream.
@@ -145,6 +159,7 @@ impl RtpStream {
                     is_reported: false,
                     first_at: at,
                     is_judged,
+                    since_former: (is_former && !is_judged).then_some(0),
                 });
             }
             None => return false,
@@ -154,6 +169,19 @@ impl RtpStream {
 }
 
 impl PayloadUse {
+    /// Counts a packet. Returns the number of packets that become mistaken with it. A sender may use a format for a moment
+    /// longer than the description that gave it is in force.
+    pub(super) fn count_packet(&mut self) -> u64 {
+        self.packets += 1;
+        let Some(count) = &mut self.since_former else { return 0 };
+        *count = count.saturating_add(1);
+        match *count {
+            ..MIN_FORMER => 0,
+            MIN_FORMER => MIN_FORMER.into(),
+            _ => 1,
+        }
+    }
+
     /// Returns the format of the audio. For redundant audio, this is the format of the primary encoding.
     pub(super) fn voice(&self) -> Option<&PayloadFormat> {
         self.within.first().map_or(&self.format, |(_, format)| format).as_ref()
@@ -171,6 +199,9 @@ fn is_event(format: Option<&PayloadFormat>) -> bool {
     format.is_some_and(|f| f.is(Codec::TelephoneEvent))
 }
 
+/// Minimum number of packets with a format that no description in force gives before they are mistaken: a second at 20 ms
+/// a packet. Fewer were under way when the descriptions changed.
+const MIN_FORMER: u32 = 50;
 /// Maximum number of payload types of a stream. If there are more, the packets are not RTP.
 const MAX_PAYLOADS: usize = 16;
 

@@ -75,11 +75,12 @@ impl RtpStream {
         let Some(payload) = self.formats.current_mut() else {
             return PacketOutcome::Packet { secret: false, news: false };
         };
-        payload.packets += 1;
+        let mistaken = payload.count_packet();
         let secret = payload.secret || payload.contains_event(packet.payload);
         if !secret {
             self.received.spacing.handle_packet(packet.sequence, packet.time.0);
             self.received.voice_bytes = packet.payload.len() as u32;
+        self.formats.doubt.mistaken += mistaken;
         }
         PacketOutcome::Packet { secret, news }
     }

@@ -301,7 +301,23 @@ fn sender_that_keeps_a_payload_type_after_a_renumbering_is_heard() {
             call.send(side, &packets);
         }
         let name = format!("seed {seed}: {}, {keeps:?} keeps 96, {by:?} offers at {changed_ms:.0} ms", voice.rtpmap);
-        wrong.extend(call.faults(&name, 6_200.0, &[]));
+        wrong.extend(call.faults(&name, 6_200.0, &[ProblemKind::PayloadTypeMismatch]));
     }
     assert_none(&wrong);
+}
+
+#[test]
+fn packets_under_way_during_a_renumbering_are_no_mismatch() {
+    let (voice, mut random) = (CodedVoice::fixture("opus"), Rng::with_seed(7));
+    let line = |pt: u8| format!("RTP/AVP {pt}\r\n{}", voice.lines(pt, ""));
+    let mut call = FieldCall::answered(&line(96), &line(96));
+    call.wire.offer_of(Side::Caller, 2_960.0, &describe(Side::Caller, &line(97)));
+    call.wire.accept(2_990.0, &describe(Side::Callee, &line(97)));
+    for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+        let mut packets = voice.packets(1_050.0, 5, start, &mut random);
+        packets.iter_mut().filter(|packet| packet.at_ms >= 3_500.0).for_each(|packet| packet.pt = 97);
+        call.send(side, &packets);
+    }
+    let (record, scores) = call.scores(6_200.0);
+    assert_eq!((&record.problems[..], scores.map(|score| score.faults())), (&[][..], [vec![], vec![]]));
 }
