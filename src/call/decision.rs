@@ -355,6 +355,12 @@ pub enum Decision {
         /// Whether the stream is superseded, e.g. because another branch of a fork answered.
         is_superseded: bool,
     },
+    /// The packets of the stream take its flow again, after a time in which the parties had announced another path for
+    /// them. The sender counted on, so packets missing before the next packet are not lost.
+    Detour {
+        /// Number of the stream in this leg.
+        stream: u32,
+    },
     /// From now on, packets of the stream with the given payload type have the given format.
     Payload {
         /// Number of the stream in this leg.
@@ -438,6 +444,7 @@ impl Decision {
             | Self::StreamOrigin { .. }
             | Self::FurtherLine { .. }
             | Self::Superseded { .. }
+            | Self::Detour { .. }
             | Self::Payload { .. }
             | Self::Srtp { .. }
             | Self::Plain { .. }

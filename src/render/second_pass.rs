@@ -10,6 +10,7 @@ use super::plan::RenderPlan;
 use super::player::{PlayContext, PlayPaths, StreamInputs, StreamPlayer};
 use super::report::{RenderError, RenderReport};
 use super::sample_index::SampleIndex;
+use crate::call::decision::Decision;
 use crate::spool::reader::{LegSource, PacketEntry, SpoolEntry};
 use crate::time::Timestamp;
 
@@ -35,7 +36,7 @@ pub(super) fn render_by(
         let mut reader = source.open_sorting(plan.stored.sorted)?;
         while let Some(entry) = reader.next_entry()? {
             match entry {
-                SpoolEntry::Decided(decided) => pass.known.handle_decision(&decided.decision),
+                SpoolEntry::Decided(decided) => pass.handle_decision(&decided.decision),
                 SpoolEntry::Packet(packet) => {
                     if packet.at > plan.ends_at + FLUSH_DELAY {
                         break;
@@ -80,6 +81,15 @@ impl<'a> RenderPass<'a> {
             buffer: MixBuffer::new(plan.sample_rate, plan.samples, muted),
             report: RenderReport { samples: plan.samples, torn_tail: plan.torn_tail, ..RenderReport::default() },
             next_flush: Timestamp::from_nanos(i64::MIN),
+        }
+    }
+
+    fn handle_decision(&mut self, decision: &Decision) {
+        self.known.handle_decision(decision);
+        if let Decision::Detour { stream } = decision
+            && let Some(player) = self.players.get_mut(stream)
+        {
+            player.accept_gap();
         }
     }
 

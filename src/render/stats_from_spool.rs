@@ -10,6 +10,7 @@ use super::decided_streams::{DecidedStream, DecidedStreams};
 use super::packet::{self, RtpHeaderFields};
 use super::plan::read_until;
 use super::report::RenderError;
+use crate::call::decision::Decision;
 use crate::call::record::{Side, SideRecord};
 use crate::codec::Codec;
 use crate::net::{Flow, PayloadType, Ssrc};
@@ -47,7 +48,10 @@ impl SpoolStats {
     pub(super) fn of(source: &LegSource, until: Option<Timestamp>) -> Result<Self, RenderError> {
         let (mut known, mut stats) = (DecidedStreams::default(), Self::default());
         read_until(source, until, &mut |entry| match entry {
-            SpoolEntry::Decided(decided) => known.handle_decision(&decided.decision),
+            SpoolEntry::Decided(decided) => {
+                known.handle_decision(&decided.decision);
+                stats.handle_decision(&decided.decision);
+            }
             SpoolEntry::Packet(datagram) => {
                 for packet in packet::split_joined(&datagram) {
                     let Some(head) = packet::read_header(&packet) else { continue };
@@ -59,6 +63,14 @@ impl SpoolStats {
             }
         })?;
         Ok(stats)
+    }
+
+    fn handle_decision(&mut self, decision: &Decision) {
+        if let Decision::Detour { stream } = decision
+            && let Some(tally) = self.streams.get_mut(stream)
+        {
+            tally.stats.accept_gap();
+        }
     }
 
     /// Counts a packet of a stream that the call engine announced in a decision. `number` is the number of that stream

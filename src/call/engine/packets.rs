@@ -269,6 +269,9 @@ impl Engine {
             if let Some(is_superseded) = news.is_superseded {
                 sink.decide(leg.id, at, &Decision::Superseded { stream: index, is_superseded });
             }
+            if news.made_detour {
+                sink.decide(leg.id, at, &Decision::Detour { stream: index });
+            }
         }
         let (is_answered, rings) = (leg.dialog.answered.is_some(), leg.dialog.state() == DialogState::Inviting);
         if start == RecordingStart::Media || is_answered {

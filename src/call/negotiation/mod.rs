@@ -28,7 +28,7 @@ use crate::sdp::MediaDirection;
 pub(crate) struct Negotiation {
     announced: [Option<AudioDescription>; 2],
     /// Endpoints of earlier descriptions of each side, newest last. Each was in force once.
-    former: [Vec<Endpoint>; 2],
+    former: [Vec<FormerEndpoint>; 2],
     /// Formats of earlier descriptions of each side by their payload types, newest last.
     former_formats: [Vec<(PayloadType, PayloadFormat)>; 2],
     /// Last SDP of each callee in its early dialog, with the callee's tag. After a fork each callee may send early
@@ -43,6 +43,14 @@ pub(crate) struct Negotiation {
     pending: [Option<PendingOffer>; 2],
     agreed: AgreedMedia,
     generation: u32,
+}
+
+/// An endpoint that a side announced until another description replaced it.
+#[derive(Clone, Copy, Debug)]
+struct FormerEndpoint {
+    endpoint: Endpoint,
+    /// Version of the negotiation with the first description that left the endpoint out.
+    left_in: u32,
 }
 
 /// An offer in an in-dialog request that the other side has not accepted yet.
@@ -242,16 +250,28 @@ impl Negotiation {
         former.drain(..former.len().saturating_sub(MAX_FORMER));
     }
 
-    /// Stores the endpoints of a description that was replaced.
-    fn note_former(&mut self, by: Side, receivers: Vec<Endpoint>) {
+    /// Stores the endpoints of a description that was replaced, except for those that the new description names, too.
+    fn note_former(&mut self, by: Side, mut receivers: Vec<Endpoint>) {
+        receivers.retain(|receiver| !self.announces(by, *receiver));
         let former = &mut self.former[by.channel()];
-        for receiver in receivers {
-            former.retain(|known| *known != receiver);
+        for endpoint in receivers {
+            former.retain(|known| known.endpoint != endpoint);
             if former.len() == MAX_FORMER {
                 former.remove(0);
             }
-            former.push(receiver);
+            former.push(FormerEndpoint { endpoint, left_in: self.generation });
         }
+    }
+
+    fn announces(&self, side: Side, endpoint: Endpoint) -> bool {
+        self.announced(side).is_some_and(|now| now.receivers.contains(&endpoint))
+    }
+
+    /// Returns whether a side announces an endpoint again that it did not announce for some time since the version
+    /// `generation` of the negotiation. In that time, its media took another path.
+    pub(crate) fn has_returned(&self, side: Side, endpoint: Endpoint, generation: u32) -> bool {
+        let has_left = |known: &FormerEndpoint| known.endpoint == endpoint && known.left_in >= generation;
+        self.former[side.channel()].iter().any(has_left) && self.announces(side, endpoint)
     }
 
     /// Returns whether the description of a side that is in force names other endpoints than this one. It may be an
@@ -259,7 +279,7 @@ impl Negotiation {
     /// description without endpoints, e.g. of a hold, supersedes only endpoints that the side announced before.
     pub(crate) fn is_superseded(&self, side: Side, endpoint: Endpoint) -> bool {
         self.announced(side).is_some_and(|now| {
-            let is_former = self.former[side.channel()].contains(&endpoint);
+            let is_former = self.former[side.channel()].iter().any(|known| known.endpoint == endpoint);
             (is_former || !now.receivers.is_empty()) && !now.receivers.contains(&endpoint)
         })
     }

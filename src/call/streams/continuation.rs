@@ -1,6 +1,7 @@
 //! Continuation of a stream after a restart of the recorder, or with another SSRC on the same flow.
 
 use super::{RtpStream, StreamCopies};
+use crate::call::negotiation::Negotiation;
 use crate::net::{Flow, Ssrc};
 use crate::time::Timestamp;
 
@@ -10,6 +11,18 @@ impl RtpStream {
     pub(crate) fn accept_gap(&mut self) {
         self.received.stats.accept_gap();
         self.received.spacing.last = None;
+    }
+
+    /// Makes the next packet count as consecutive, if the sender or the receiver announced another endpoint for some time
+    /// since the newest packet. Meanwhile the packets took another path. The sender counted on, so they are not lost.
+    #[cold]
+    pub(super) fn accept_detour(&mut self, negotiation: &Negotiation) {
+        let Some(generation) = self.formats.current().map(|payload| payload.generation) else { return };
+        let ends = [(self.sender, self.src), (self.sender.other(), self.dst)];
+        if ends.into_iter().any(|(side, endpoint)| negotiation.has_returned(side, endpoint, generation)) {
+            self.accept_gap();
+            self.reported.made_detour = true;
+        }
     }
 
     /// Continues the stream after a restart of the recorder. `heard` is the capture time of the leg's newest packet

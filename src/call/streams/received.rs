@@ -56,6 +56,9 @@ impl RtpStream {
         negotiation: &Negotiation,
     ) -> PacketOutcome {
         let clock_hz = self.clock_hz();
+        if self.formats.current().is_some_and(|payload| payload.generation != negotiation.generation()) {
+            self.accept_detour(negotiation);
+        }
         let arrival = self.received.stats.handle(at, packet.sequence, packet.time, clock_hz);
         if arrival == PacketArrival::Duplicate {
             return PacketOutcome::Duplicate;
@@ -77,10 +80,10 @@ impl RtpStream {
         };
         let mistaken = payload.count_packet();
         let secret = payload.secret || payload.contains_event(packet.payload);
+        self.formats.doubt.mistaken += mistaken;
         if !secret {
             self.received.spacing.handle_packet(packet.sequence, packet.time.0);
             self.received.voice_bytes = packet.payload.len() as u32;
-        self.formats.doubt.mistaken += mistaken;
         }
         PacketOutcome::Packet { secret, news }
     }

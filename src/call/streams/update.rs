@@ -14,11 +14,13 @@ pub(super) struct ReportedState {
     is_unsettled: bool,
     /// Whether the sender has announced another address than the source of the stream since.
     is_superseded: bool,
+    /// Whether packets took another path before the newest packet, and the engine does not know yet.
+    pub(super) made_detour: bool,
 }
 
 impl Default for ReportedState {
     fn default() -> Self {
-        Self { security: StreamSecurity::Plain, is_unsettled: false, is_superseded: false }
+        Self { security: StreamSecurity::Plain, is_unsettled: false, is_superseded: false, made_detour: false }
     }
 }
 
@@ -37,6 +39,8 @@ pub(crate) struct StreamUpdate {
     /// Whether the sender has announced another address than the source of the stream since; `None` if this has not
     /// changed.
     pub(crate) is_superseded: Option<bool>,
+    /// Whether packets took another path before the newest packet.
+    pub(crate) made_detour: bool,
 }
 
 /// Whether the newest packet has another codec than the packets before.
@@ -82,6 +86,7 @@ impl RtpStream {
         if std::mem::replace(&mut self.reported.is_superseded, is_superseded) != is_superseded {
             news.is_superseded = Some(is_superseded);
         }
+        news.made_detour = std::mem::take(&mut self.reported.made_detour);
         news
     }
 

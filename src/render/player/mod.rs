@@ -216,6 +216,11 @@ impl StreamPlayer {
     /// Ends the sound of the current SSRC, because the stream continues with another SSRC. The assignment of packets to
     /// tracks (packets with about the same lag) goes on.
     #[cold]
+    /// Makes packets that are missing before the next packet not count as lost.
+    pub(super) const fn accept_gap(&mut self) {
+        self.order.accept_gap();
+    }
+
     fn continue_as(&mut self, ssrc: Ssrc, context: &mut PlayContext<'_>) {
         self.finish(context);
         *self = Self { unwrapper: std::mem::take(&mut self.unwrapper), ..Self::new(self.target, ssrc, self.paths) };

@@ -24,6 +24,8 @@ pub(super) struct SequenceOrder {
     before_restart: Option<(u64, u64)>,
     /// Number of packets without sound since the last played packet. They count as lost.
     silent: u64,
+    /// Whether numbers missing before the next packet do not count as lost.
+    accepts_gap: bool,
 }
 
 /// Arrival time, media time and track (group with about the same lag) of a packet. They distinguish a late packet from
@@ -66,6 +68,10 @@ impl SequenceOrder {
             return Some(self.set_newest(FIRST_CYCLE + u64::from(sequence.0), mark));
         };
         let step = step_to(sequence, newest);
+        if step > 1 && std::mem::take(&mut self.accepts_gap) {
+            self.before_restart = None;
+            return Some(self.set_newest(in_next_cycle(newest, sequence), mark));
+        }
         // A stray packet seemed to restart the numbers, but this packet continues the numbers from before it. So the
         // old numbers go on.
         let returns = step != 1
@@ -73,8 +79,7 @@ impl SequenceOrder {
                 .before_restart
                 .is_some_and(|(before_restart, _)| step_to(sequence, before_restart).abs() < step.abs());
         if returns || step.abs() > MAX_DROPOUT || (step <= 0 && self.is_restart(step, mark)) {
-            // The new numbers skip one whole cycle of 65,536 numbers, so that no packet counts as lost or late.
-            let extended = (newest | 0xFFFF) + 1 + 0x1_0000 + u64::from(sequence.0);
+            let extended = in_next_cycle(newest, sequence);
             self.before_restart = Some((newest, extended + MAX_MISORDER as u64));
             return Some(self.set_newest(extended, mark));
         }
@@ -99,6 +104,11 @@ impl SequenceOrder {
         if lost > MAX_DROPOUT as u64 { 0 } else { lost }
     }
 
+    /// Makes numbers that are missing before the next packet not count as lost.
+    pub(super) const fn accept_gap(&mut self) {
+        self.accepts_gap = true;
+    }
+
     /// Records that the packet just played gave no sound. It counts as lost, so the next packet finds a gap.
     pub(super) fn count_as_lost(&mut self) {
         self.silent += 1;
@@ -116,6 +126,12 @@ impl SequenceOrder {
             _ => step <= -MAX_MISORDER,
         }
     }
+}
+
+/// Returns the extended number of a packet after a gap that counts as no loss. It skips one whole cycle of 65,536
+/// numbers, so that no packet counts as lost or late.
+const fn in_next_cycle(newest: u64, sequence: SequenceNumber) -> u64 {
+    (newest | 0xFFFF) + 1 + 0x1_0000 + sequence.0 as u64
 }
 
 /// Returns by how many packets a 16-bit sequence number is ahead of an extended number; negative if it is behind. Of

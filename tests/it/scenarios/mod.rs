@@ -9,6 +9,7 @@ mod content;
 mod correlation;
 mod customers;
 mod dialog_lifecycle;
+mod direct_media;
 mod doubtful;
 mod early_media;
 mod early_offers;
