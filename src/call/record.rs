@@ -232,6 +232,8 @@ text_enum! {
         OppositePhases = "opposite_phases",
         /// Linear samples (L16) came in little-endian order instead of network byte order.
         ByteOrder = "byte_order",
+        /// G.711 came in the other companding law than announced: A-law instead of mu-law, or the reverse.
+        CompandingLaw = "companding_law",
         /// Packets were unencrypted although both sides had agreed on SRTP. Their sound is in the recording.
         SentUnencrypted = "sent_unencrypted",
         /// Packets had another payload type than the receiver announced for their format.

@@ -294,6 +294,9 @@ impl Lang {
             ProblemKind::ByteOrder => {
                 self.of_two("L16 came in the other byte order", "L16 пришёл с обратным порядком байтов")
             }
+            ProblemKind::CompandingLaw => {
+                self.of_two("G.711 came in the other law", "G.711 пришёл по другому закону (A/μ)")
+            }
             ProblemKind::SentUnencrypted => {
                 self.of_two("SRTP was agreed, but not used", "SRTP согласован, но не использован")
             }

@@ -37,6 +37,8 @@ pub enum PayloadQuirk {
     OppositePhases,
     /// The bytes of linear samples came in little-endian order instead of network byte order.
     ByteOrder,
+    /// G.711 in the other companding law than announced: A-law instead of mu-law, or the reverse.
+    CompandingLaw,
     /// The payload is unencrypted, although both sides agreed on SRTP.
     Unencrypted,
 }

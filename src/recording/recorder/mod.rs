@@ -478,6 +478,7 @@ fn add_problems(report: &RenderReport, record: &mut CallRecord) {
         (ProblemKind::TrailingBytes, quirk(PayloadQuirk::TrailingBytes)),
         (ProblemKind::OppositePhases, quirk(PayloadQuirk::OppositePhases)),
         (ProblemKind::ByteOrder, quirk(PayloadQuirk::ByteOrder)),
+        (ProblemKind::CompandingLaw, quirk(PayloadQuirk::CompandingLaw)),
         (ProblemKind::SentUnencrypted, quirk(PayloadQuirk::Unencrypted)),
     ] {
         // A problem that the engine has already reported is not added to the record again, e.g. the truncated packets
@@ -581,7 +582,7 @@ fn failed(path: &Path, source: io::Error) -> RecordingError {
 }
 
 /// Kinds of problems that rendering finds. They are removed from the record before a call is rendered again.
-pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 16] = [
+pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 17] = [
     ProblemKind::TornTail,
     ProblemKind::CutBySnaplen,
     ProblemKind::Undecodable,
@@ -595,6 +596,7 @@ pub(crate) const RENDERING_PROBLEMS: [ProblemKind; 16] = [
     ProblemKind::TrailingBytes,
     ProblemKind::OppositePhases,
     ProblemKind::ByteOrder,
+    ProblemKind::CompandingLaw,
     ProblemKind::SentUnencrypted,
     ProblemKind::OneWayAudio,
     ProblemKind::RenderError,

@@ -24,6 +24,7 @@ pub(crate) mod g726;
 pub(crate) mod g729;
 pub(crate) mod gsm;
 pub(crate) mod ilbc;
+pub(crate) mod law;
 pub(crate) mod opus;
 pub(crate) mod pcm;
 #[cfg(feature = "speex")]

@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 
+use super::format_judges::FormatJudges;
 use super::stream_plan::{AnnouncedClock, ArrivedPacket, MediaClocks, StreamPlan};
 use super::track_facts::{aliases, drift};
 use crate::call::decision::PayloadFormat;
@@ -11,10 +12,9 @@ use crate::call::record::Side;
 use crate::net::{PayloadType, Ssrc};
 use crate::render::arrived_numbers::ArrivalOrder;
 use crate::render::clock_rate::{ClockObservation, ClockRateDetector, MediaClock};
-use crate::render::codec::g726::PackingJudge;
 use crate::render::decided_streams::{DecidedStream, StreamProtection};
 use crate::render::form_judge::{ExaminedPayload, FormJudge, FormTest, PayloadForm};
-use crate::render::packet::{self, CapturedPayload, RtpHeaderFields};
+use crate::render::packet::{self, RtpHeaderFields};
 use crate::render::rtp_clock::TimestampUnwrapper;
 use crate::render::second_look::{ClockPolicy, TimelineFit};
 use crate::render::timeline::{LagTimeline, LagTrack};
@@ -34,14 +34,11 @@ pub(super) struct StreamCollector {
     formats_seen: HashSet<Arc<PayloadFormat>>,
     /// Format of the last packet; `None` before the first packet.
     format: Option<Arc<PayloadFormat>>,
-    /// Whether the format of the last packet has several packings, i.e. orders of the code words in a byte. Only G.726
-    /// has.
-    has_packings: bool,
     unwrapper: TimestampUnwrapper,
     tracks: Vec<LagTrack>,
     policy: ClockPolicy,
-    /// For each G.726 format of the stream, the object that finds the order of its code words in a byte.
-    pub(super) packings: Vec<(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)>,
+    /// The formats of the stream that its payloads may deviate from.
+    pub(super) judges: FormatJudges,
     /// Test that shows whether payloads of the last packet's format are encrypted; `None` if there is none.
     form_test: Option<FormTest>,
     pub(super) forms: FormJudge,
@@ -67,7 +64,7 @@ impl StreamCollector {
             ssrc: known.ssrc,
             first_at,
             policy,
-            packings: Vec::new(),
+            judges: FormatJudges::default(),
             form_test: None,
             forms: FormJudge::default(),
             pending: VecDeque::new(),
@@ -75,7 +72,6 @@ impl StreamCollector {
             clocks: HashMap::default(),
             formats_seen: HashSet::new(),
             format: None,
-            has_packings: false,
             unwrapper: TimestampUnwrapper::default(),
             tracks: Vec::new(),
         }
@@ -89,7 +85,7 @@ impl StreamCollector {
             return false;
         }
         self.format = Some(Arc::clone(format));
-        self.has_packings = PackingJudge::new(format).is_some();
+        self.judges.note_format(format);
         self.form_test = FormTest::new(format);
         self.formats_seen.insert(Arc::clone(format))
     }
@@ -174,27 +170,6 @@ impl StreamCollector {
         TimelineFit::of(&self.tracks, misfits, self.policy)
     }
 
-    /// Passes the payload of a G.726 packet to the object that finds the order of the code words in a byte (the
-    /// packing).
-    pub(super) fn judge_packing(&mut self, pt: PayloadType, format: &Arc<PayloadFormat>, packet: &PacketEntry<'_>) {
-        if !self.has_packings {
-            return;
-        }
-        let index = self.packings.iter().position(|(known, of, _)| *known == pt && Arc::ptr_eq(of, format));
-        let index = match index {
-            Some(index) => index,
-            None if self.packings.len() < MAX_PACKINGS => {
-                let Some(judge) = PackingJudge::new(format) else { return };
-                self.packings.push((pt, Arc::clone(format), Box::new(judge)));
-                self.packings.len() - 1
-            }
-            None => return,
-        };
-        if let CapturedPayload::Whole(payload) = packet::read_payload(packet) {
-            self.packings[index].2.handle_payload(payload);
-        }
-    }
-
     /// Examines whether the payload of a packet is encrypted, if the session descriptions say the opposite.
     pub(super) fn judge_form(&mut self, known: &DecidedStream, packet: &PacketEntry<'_>, head: RtpHeaderFields) {
         let sought = match known.protection {
@@ -225,27 +200,12 @@ impl StreamCollector {
             latest: self.unwrapper.latest(),
             scattered_packets: if fit.is_scattered() { fit.packets() } else { 0 },
             keys: Vec::new(),
-            corrections: corrections(&self.packings),
+            corrections: self.judges.corrections(),
             forms: self.forms.finish(),
         }
     }
 }
 
-/// Returns the G.726 formats whose packets have another packing than announced, each with its true format. The packing
-/// is the order of the codewords in a byte.
-fn corrections(
-    packings: &[(PayloadType, Arc<PayloadFormat>, Box<PackingJudge>)],
-) -> Vec<(Arc<PayloadFormat>, Arc<PayloadFormat>)> {
-    let found = packings.iter().filter_map(|(_, format, judge)| {
-        let encoding = judge.true_codec()?.name().to_owned();
-        Some((Arc::clone(format), Arc::new(PayloadFormat { encoding, ..PayloadFormat::clone(format) })))
-    });
-    found.collect()
-}
-
 /// Maximum number of packets that wait until their clock rate is decided. It is three times the usual number of packets
 /// until this decision.
 const MAX_PENDING: usize = 100;
-/// Maximum number of G.726 formats of a stream for which the packing (order of the code words in a byte) is found out.
-/// A call has one or two.
-const MAX_PACKINGS: usize = 4;

@@ -2,6 +2,7 @@
 //! playout time of each packet.
 
 mod collector;
+mod format_judges;
 mod plan_pass;
 mod stream_plan;
 mod track_facts;

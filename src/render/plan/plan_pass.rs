@@ -98,7 +98,7 @@ impl PlanPass {
             self.widest_hz = self.widest_hz.max(sampling_rate_hz(known, format));
         }
         if self.policy == ClockPolicy::Detect && known.is_unencrypted() {
-            collector.judge_packing(head.pt, format, packet);
+            collector.judges.handle_packet(head.pt, format, packet);
         }
         if self.policy == ClockPolicy::Detect {
             collector.judge_form(known, packet, head);
@@ -148,7 +148,7 @@ impl PlanPass {
                     && fit.replaces(known, policy)
                 {
                     *known = fit;
-                    other.packings = std::mem::take(&mut stream.packings);
+                    other.judges = std::mem::take(&mut stream.judges);
                     other.forms = std::mem::take(&mut stream.forms);
                     *stream = other;
                 }

@@ -34,7 +34,7 @@ use super::rtp_clock::TimestampUnwrapper;
 use super::sample_index::SampleIndex;
 use super::srtp::SrtpStream;
 use crate::call::decision::PayloadFormat;
-use crate::codec::SilenceBehavior;
+use crate::codec::{Codec, SilenceBehavior};
 use crate::net::{PayloadType, Ssrc};
 use crate::spool::reader::PacketEntry;
 use crate::time::Timestamp;
@@ -188,8 +188,11 @@ impl StreamPlayer {
             return self.play_payload(decoder, payload, PlayTurn { playout, lost }, context);
         }
         let unpacked = self.unpack(packet, arrival, StreamInputs { known, plan }, context.plan.sample_rate);
-        if inside && matches!((format, plan), (Some(format), Some(plan)) if plan.correction(format).is_some()) {
-            *context.report.quirks.entry(PayloadQuirk::G726Packing).or_default() += 1;
+        if inside
+            && let Some(format) = format
+            && plan.is_some_and(|plan| plan.correction(format).is_some())
+        {
+            *context.report.quirks.entry(quirk_of_correction(format)).or_default() += 1;
         }
         if inside && unpacked.is_ok() && is_unencrypted_despite_keys(known, plan, arrival.at) {
             *context.report.quirks.entry(PayloadQuirk::Unencrypted).or_default() += 1;
@@ -213,14 +216,14 @@ impl StreamPlayer {
         }
     }
 
-    /// Ends the sound of the current SSRC, because the stream continues with another SSRC. The assignment of packets to
-    /// tracks (packets with about the same lag) goes on.
-    #[cold]
     /// Makes packets that are missing before the next packet not count as lost.
     pub(super) const fn accept_gap(&mut self) {
         self.order.accept_gap();
     }
 
+    /// Ends the sound of the current SSRC, because the stream continues with another SSRC. The assignment of packets to
+    /// tracks (packets with about the same lag) goes on.
+    #[cold]
     fn continue_as(&mut self, ssrc: Ssrc, context: &mut PlayContext<'_>) {
         self.finish(context);
         *self = Self { unwrapper: std::mem::take(&mut self.unwrapper), ..Self::new(self.target, ssrc, self.paths) };
@@ -267,6 +270,15 @@ impl StreamPlayer {
                 self.play(sequence, item, context);
             }
         }
+    }
+}
+
+/// Returns how payloads deviate that were announced as `format` and have a correction.
+fn quirk_of_correction(format: &PayloadFormat) -> PayloadQuirk {
+    if format.is(Codec::Pcma) || format.is(Codec::Pcmu) {
+        PayloadQuirk::CompandingLaw
+    } else {
+        PayloadQuirk::G726Packing
     }
 }
 

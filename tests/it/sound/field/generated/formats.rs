@@ -320,6 +320,28 @@ fn linear_samples_in_either_byte_order_are_heard() {
     assert_none(&wrong);
 }
 
+#[test]
+fn g711_in_the_other_law_is_heard() {
+    let mut wrong = Vec::new();
+    for seed in seeds(6) {
+        let mut random = Rng::with_seed(51_700 + seed);
+        let [announced, other] =
+            if random.bool() { ["pcmu", "pcma"] } else { ["pcma", "pcmu"] }.map(CodedVoice::fixture);
+        let mut setting = CallSetting::random(&mut random);
+        setting.story = CallStory::Plain;
+        let odd = *random.choice(&[Side::Caller, Side::Callee]).unwrap();
+        let mut call = FieldCall::of(&announced).within(setting);
+        for (side, start) in [(Side::Caller, 0), (Side::Callee, 20)] {
+            let payloads = if side == odd { &other } else { &announced }.payloads.clone();
+            let voice = CodedVoice { payloads, ..announced.clone() };
+            call.send(side, &voice.packets(1_050.0, 8, start, &mut random));
+        }
+        let name = format!("seed {seed}: {odd:?}, {}, {setting:?}", announced.rtpmap);
+        wrong.extend(call.faults(&name, 9_200.0, &[ProblemKind::CompandingLaw]));
+    }
+    assert_none(&wrong);
+}
+
 /// Returns a stereo voice. The right channel is the left channel multiplied by `percent` percent.
 fn stereo_voice(percent: i32, is_opus: bool) -> CodedVoice {
     let mono = CodedVoice::fixture("pcmu");
