@@ -7,6 +7,7 @@ use crate::call::correlate::Correlator;
 use crate::call::correlate::evidence::{Evidence, only_call};
 use crate::call::correlate::one_name::{hides_another_caller, is_called_already};
 use crate::call::correlate::question::{LegQuestion, MetLeg};
+use crate::call::correlate::second_caller::is_second_caller;
 use crate::call::correlation_keys::{CLOCK_SKEW, LegSignature, MatchStrength, PAIR_WINDOW, RING_BURST, same_number};
 use crate::call::correlation_rule::CorrelationRule;
 use crate::call::keys::{CallKey, LegKey};
@@ -259,11 +260,16 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
     match strength {
         MatchStrength::None => None,
         MatchStrength::BothNumbers => Some(CorrelationRule::OnwardBoth),
-        MatchStrength::OneNumber if is_called_already(question, leg) || hides_another_caller(question, leg) => None,
+        MatchStrength::OneNumber if is_other_caller(question, leg) => None,
         MatchStrength::OneNumber if effect.is_hairpin_of(cause) => Some(CorrelationRule::Hairpin),
         MatchStrength::OneNumber if effect.is_diverted_from(cause) => Some(CorrelationRule::Diverted),
         MatchStrength::OneNumber => Some(CorrelationRule::OnwardOne),
     }
+}
+
+/// Returns whether the new leg is for another caller than that of the older leg, although one number agrees.
+fn is_other_caller(question: &LegQuestion<'_>, older: &Leg) -> bool {
+    is_called_already(question, older) || hides_another_caller(question, older) || is_second_caller(question, older)
 }
 
 /// Returns the rule that applies if the PBX sent the new leg to find a party for the caller of the older leg. This
@@ -273,8 +279,11 @@ fn onward_rule(question: &LegQuestion<'_>, leg: &Leg) -> Option<CorrelationRule>
 /// may show them late.
 fn waiting_rule(question: &LegQuestion<'_>, key: LegKey, leg: &Leg) -> Option<CorrelationRule> {
     let (own, other) = (&question.signature, leg.signature());
-    let is_for_other =
-        || question.correlator.is_for_other_call_of_program(own, &other) || is_called_already(question, leg);
+    let is_for_other = || {
+        question.correlator.is_for_other_call_of_program(own, &other)
+            || is_called_already(question, leg)
+            || is_second_caller(question, leg)
+    };
     let rule = if own.is_for_waiting_caller_of(&other) && !is_for_other() {
         CorrelationRule::ForWaitingCaller
     } else if own.is_next_trunk_for(&other) && all_attempts_failed(question, leg) {

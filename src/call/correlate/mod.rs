@@ -29,6 +29,7 @@ mod queued;
 mod relay_order;
 mod retry;
 mod rule_list;
+mod second_caller;
 mod shown_machine;
 mod sound_group;
 mod tie;

@@ -42,6 +42,7 @@ mod ring_groups;
 mod ringing;
 mod roles;
 mod rules;
+mod second_callers;
 mod shared_hosts;
 mod shared_media;
 mod short_numbers;
