@@ -163,10 +163,6 @@ pub(crate) const REASON_SENTENCES: &[(&str, &str)] = &[
         "Звук взят с другого плеча звонка: на плече внешнего абонента зеркало потеряло секунду или больше одной стороны.",
     ),
     (
-        "The sound comes from another leg of the call: the leg of the outside party has the sound of a side for only a part of the time.",
-        "Звук взят с другого плеча звонка: на плече внешнего абонента звук одной из сторон есть только часть времени.",
-    ),
-    (
         "The sound of {} comes from another leg, which was the outside party's leg at that time.",
         "Звук ({}) взят с другого плеча: тогда оно было плечом внешнего абонента.",
     ),

@@ -23,7 +23,6 @@ pub(crate) mod recorder;
 pub mod retention;
 mod segmenter;
 mod segments;
-mod sound_course;
 pub(crate) mod verdict;
 pub mod verify;
 

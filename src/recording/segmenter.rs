@@ -20,7 +20,6 @@ use std::time::Duration;
 
 use super::config::RecordingFormat;
 use super::segments::{ChannelOrder, SegmentSpec, SegmentWriter, WrittenSegment};
-use super::sound_course::SoundCourse;
 use super::verdict::SideFacts;
 use crate::call::event::SEGMENT_SETTLE;
 use crate::render::{self, RenderError, RenderOptions, RenderPlan, RenderReport};
@@ -125,25 +124,6 @@ impl Segmenter<'_> {
     ) -> Result<RenderReport, RenderError> {
         let (plan, _) = self.last_segment_plan(source, finished, up_to)?;
         render::render(&plan, source, &mut |_| Ok(()))
-    }
-
-    /// Renders a leg in the period of another leg's plan without writing a file. Returns the course of its sound.
-    pub(super) fn sound_course(
-        &self,
-        source: &LegSource,
-        up_to: RenderUpTo,
-        period: &RenderPlan,
-    ) -> Result<SoundCourse, RenderError> {
-        let finished = FinishedSegments { count: 0, starts_at: Some(period.starts_at) };
-        let (mut plan, _) = self.last_segment_plan(source, finished, up_to)?;
-        plan.set_span(period.starts_at, period.ends_at);
-        let mut course = SoundCourse::new(plan.sample_rate, self.channels);
-        let mut add = |frames: &[[i16; 2]]| {
-            course.add(frames);
-            Ok(())
-        };
-        render::render(&plan, source, &mut add)?;
-        Ok(course)
     }
 
     /// Plans the rendering up to the moment `up_to`, i.e. up to the end of a given segment or of the call. Returns the

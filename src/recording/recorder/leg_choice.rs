@@ -1,12 +1,11 @@
 //! Choice of the leg that supplies the sound of a recording.
 //!
 //! Usually this is the anchor leg, i.e. the leg that the engine chose; it is the first leg in the list. Another leg of
-//! the same call is rendered instead in four cases:
+//! the same call is rendered instead in three cases:
 //!
 //! - The anchor leg cannot be decoded.
 //! - The anchor leg has hardly any sound of one side.
 //! - The mirror port lost a part of one side's sound, and the other leg has this part.
-//! - The anchor leg has no sound of a side for some time, and the other leg has talk then (module `missing_part`).
 
 use std::io;
 use std::path::Path;
@@ -124,21 +123,16 @@ impl Recorder {
         }
         let Some((rendered, leg)) = first else { return Ok(None) };
         let fault = SoundFault::of(&rendered, task.finished_segments);
-        let fuller = match fault {
-            Some(fault) => {
-                let found = self.find_fuller_leg((fault, &rendered, leg), others, store, &task);
-                found.map(|found| (found, fault.note()))
-            }
-            None => self.find_missing_part((&rendered, leg), others, store, &task).map(|found| (found, ANCHOR_IN_PART)),
-        };
-        if let Some(((source, leg), note)) = fuller {
+        if let Some(fault) = fault
+            && let Some((source, leg)) = self.find_fuller_leg((fault, &rendered, leg), others, store, &task)
+        {
             // Dropping the rendering of the first leg removes its `.part` files. The files of the better leg get the
             // same names, so this must happen before that leg is rendered.
             drop(rendered);
             let rendered =
                 self.segmenter(leg, &folder, &stem(task.record)).render(&source, task.finished_segments, task.up_to);
             let rendered = rendered.map_err(|error| failed(&folder, io::Error::other(error)))?;
-            return Ok(Some(ChosenLeg { rendered, leg, note: Some(note) }));
+            return Ok(Some(ChosenLeg { rendered, leg, note: Some(fault.note()) }));
         }
         let is_undecodable = rendered.is_heard && legs.first().is_some_and(|anchor| anchor.leg != leg.leg);
         Ok(Some(ChosenLeg { rendered, leg, note: is_undecodable.then_some(UNDECODABLE_ANCHOR) }))
@@ -178,7 +172,7 @@ fn has_gap(report: &RenderReport) -> bool {
 
 /// Returns whether `leg` was connected for the whole time of `other`. If not, `leg` lacks a part of the call, even if
 /// it has more sound: a PBX may suppress silence on `other`.
-pub(super) fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool {
+fn lasts_as_long(record: &CallRecord, leg: &EndedLeg, other: &EndedLeg) -> bool {
     let span = |leg: &EndedLeg| {
         let leg = record.legs.get(leg.index)?;
         Some((leg.answered_at?, leg.ended_at?))
@@ -195,8 +189,6 @@ const UNDECODABLE_ANCHOR: &str =
 const ONE_SIDED_ANCHOR: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror showed almost nothing of one side.";
 /// Sentence for the record if the anchor leg (the leg that the engine chose) has a gap (lost packets).
 const ANCHOR_WITH_GAP: &str = "The sound comes from another leg of the call: on the leg of the outside party, the mirror lost a second or more of one side.";
-/// Sentence for the record if the anchor leg has the sound of a side for only a part of the time.
-const ANCHOR_IN_PART: &str = "The sound comes from another leg of the call: the leg of the outside party has the sound of a side for only a part of the time.";
 /// A side that has sound for less than a tenth of the recording counts as missing; this number is the divisor. A
 /// missing side still has a few packets: from before the media took another path, or keep-alives that look like RTP.
 const ONE_SIDED_RATIO: u64 = 10;

@@ -5,7 +5,6 @@
 //! (module `segmenter`).
 
 mod leg_choice;
-mod missing_part;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -129,8 +128,7 @@ impl Recorder {
         }
         let folder = self.folder(&due.record);
         self.make_folder(&folder)?;
-        let up_to = RenderUpTo::Segment(due.parts);
-        let task = RenderTask { record: &due.record, finished_segments, up_to, wall_offset_ns: due.wall_offset_ns };
+        let task = RenderTask { record: &due.record, finished_segments, up_to: RenderUpTo::Segment(due.parts) };
         let best = self.render_best(&due.legs, store, task, &mut |error| {
             tracing::warn!(call = due.record.id, "a part of the recording cannot be rendered: {error}");
         })?;
@@ -268,8 +266,7 @@ impl Recorder {
         let mut facts = facts_from_record(record);
         let mut problems = Vec::new();
         let finished_segments = segments_in_record(record, ended.wall_offset_ns);
-        let up_to = RenderUpTo::End;
-        let task = RenderTask { record, finished_segments, up_to, wall_offset_ns: ended.wall_offset_ns };
+        let task = RenderTask { record, finished_segments, up_to: RenderUpTo::End };
         let best = self.render_best(&ended.legs, store, task, &mut |error| {
             let errno = error.io_error().and_then(io::Error::raw_os_error).map(OsErrno);
             problems.push(CallProblem { errno, ..ProblemKind::RenderError.problem() });
@@ -384,8 +381,6 @@ struct RenderTask<'a> {
     record: &'a CallRecord,
     finished_segments: FinishedSegments,
     up_to: RenderUpTo,
-    /// Wall-clock time minus capture time, ns.
-    wall_offset_ns: i64,
 }
 
 /// Returns count and start of the segments (finished parts of the recording) that a record already contains.

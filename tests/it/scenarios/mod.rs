@@ -18,7 +18,6 @@ mod holds;
 mod late_invites;
 mod left_calls;
 mod leg_ends;
-mod leg_sound;
 mod live_updates;
 mod losses;
 mod machines;
