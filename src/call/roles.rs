@@ -295,7 +295,6 @@ impl<'a> CallRoles<'a> {
             // An outside caller with a short number, e.g. a bank, called the office through the trunk. So the call is
             // inbound.
             (true, false) if self.has_rung() && self.comes_from_outside(plan) => Some(CallDirection::Inbound),
-            (true, true) if self.is_short_number_from_outside(plan) => Some(CallDirection::Inbound),
             (true, _) if self.reached_outside() => Some(CallDirection::Outbound),
             (true, true) if !self.has_rung() && self.calls_dialled_number_outside() => Some(CallDirection::Outbound),
             (true, true) => Some(CallDirection::Internal),
@@ -363,22 +362,6 @@ impl<'a> CallRoles<'a> {
             && self.first_is_caller
             && plan.is_outside_host(self.first.dialog.caller_addr)
             && self.first.parties.to.as_deref().is_some_and(|to| !is_dialled_inside(to))
-    }
-
-    /// Returns whether a provider sent a call from a short outside number straight to an extension.
-    ///
-    /// A telephone elsewhere may have a public address, too, and call a colleague. But the mirror would show its REGISTER,
-    /// because it shows that of the called telephone at the same PBX.
-    fn is_short_number_from_outside(&self, plan: &NumberPlan) -> bool {
-        let caller = self.path.way_of(self.first).0;
-        let shows_register = |rung: &&Leg| {
-            let called = called_number(rung, plan);
-            called.is_some_and(|number| plan.is_registered_at(number, rung.hop().0))
-        };
-        self.first_is_caller
-            && self.called_outside.is_empty()
-            && plan.is_short_number_at(self.first.parties.from.as_deref(), caller)
-            && self.rung.iter().any(shows_register)
     }
 
     /// Returns whether the PBX called the dialled number outside, although the number is as short as an extension.

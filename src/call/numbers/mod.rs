@@ -107,11 +107,6 @@ impl NumberPlan {
             && number.is_some_and(|number| self.extensions.matches(number) && !is_known(number))
     }
 
-    /// Returns whether the telephone of an extension has registered with this PBX.
-    pub(crate) fn is_registered_at(&self, extension: &str, pbx: Endpoint) -> bool {
-        self.present.get(extension).is_some_and(|registration| registration.registrar == pbx.ip())
-    }
-
     /// Learns from a successful REGISTER that `user` is an extension. The receiver of the REGISTER (registrar) is then
     /// a PBX, but only if the extension is configured. Otherwise it may be a provider with which the PBX registers.
     pub(crate) fn learn_registration(&mut self, user: &str, registrant: Endpoint, registrar: Endpoint) {

@@ -118,29 +118,6 @@ fn a_call_from_a_short_number_rings_a_group_behind_two_addresses() {
     assert_eq!(facts(&played.only().record), (CallDirection::Inbound, [Some("900"), Some(DID), Some("201")]));
 }
 
-/// A provider sends a call from a short number straight to 202, whose telephone has registered with the PBX. A colleague
-/// at a public address has registered, too. If the mirror shows no REGISTER, the caller may be such a colleague.
-#[test]
-fn a_short_number_that_a_provider_sends_to_an_extension_is_outside() {
-    let (inbound, internal) = (CallDirection::Inbound, CallDirection::Internal);
-    for (callee_registers, caller_registers, direction) in
-        [(true, false, inbound), (true, true, internal), (false, false, internal)]
-    {
-        let mut site = Site::new();
-        if callee_registers {
-            site.scene.register(&site.e202, &site.lan);
-        }
-        if caller_registers {
-            site.scene.register(&ScenePhone { user: "900".to_owned(), ..site.provider.clone() }, &site.lan);
-        }
-        let a = site.scene.leg(&mut site.provider, &mut site.lan, ["900", "202"]);
-        let b = site.rings_202("900");
-        let played = site.talk(&[a, b]);
-        let record = &played.only().record;
-        assert_eq!(facts(record), (direction, [Some("900"), Some("202"), Some("202")]), "{callee_registers}");
-    }
-}
-
 /// Plays a call from 201 that is sent on to 112, as `dialled` by 201. The PBX has one address or two.
 fn dials(dialled: &str, has_two_addresses: bool, is_answered: bool) -> PlayedScene {
     let mut site = Site::new();
